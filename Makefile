@@ -215,9 +215,18 @@ fuzz: setup ## give hubs generated messages and look what becomes of them (SEED=
 	@MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072 MALLOC_MMAP_THRESHOLD_=16384 \
 	  node --expose-gc --max-semi-space-size=2 test/fuzz/main.ts $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES)) $(if $(ONLY),--only "$(ONLY)")
 
+.PHONY: audit
+audit: setup ## 100,000 commands with SIGKILL in the middle against their audit, and how many events a second are stored and watched
+	@AUDIT_COMMANDS=100000 vitest run test/e2e/audit.spec.ts
+	@node test/bench/main.ts --only events
+
 .PHONY: bench
 bench: setup ## measure against raw TLS, unary gRPC, NATS and etcd; writes docs/BENCHMARKS.md (ONLY=commands,push,...)
 	@node test/bench/main.ts $(if $(ONLY),--only "$(ONLY)")
+
+.PHONY: mqtt-load
+mqtt-load: setup build ## 2,000 devices at a real broker, 5,000 messages a second, and how late a second hub sees them (SECONDS=20)
+	@node test/mqtt/load.ts --bundle $(if $(SECONDS),--seconds $(SECONDS))
 
 .PHONY: pairs
 pairs: setup ## measure this checkout against an earlier commit, in pairs of runs (BASE=<commit> PAIRS=12 ONLY=push)

@@ -17,6 +17,7 @@ export default defineConfig({
           include: [
             "services/**/*.spec.ts",
             "clients/**/*.spec.ts",
+            "adapters/**/*.spec.ts",
             "certs/**/*.spec.ts",
             "console/**/*.spec.ts",
             "cli/**/*.spec.ts",

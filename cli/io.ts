@@ -20,6 +20,11 @@ export interface Io {
   error(text: string): void;
   /** ask writes a question to stderr and reads one line from stdin; undefined if there is none, or if `stopped` came first. */
   ask(question: string): Promise<string | undefined>;
+  /**
+   * status keeps a line below all that is written, in place of the one before; "" takes it away. Missing where stdout cannot be written over:
+   * it is no terminal, or one with TERM=dumb.
+   */
+  readonly status?: (text: string) => void;
   /** style colours text for stdout, if stdout is a terminal that wants colours (NO_COLOR, FORCE_COLOR). */
   style(format: Style, text: string): string;
   /** Columns of the terminal; undefined if stdout is none, and then nothing is cut. */
@@ -31,6 +36,46 @@ export interface Io {
   readonly stopped: AbortSignal;
   /** onHangup calls back at each SIGHUP, which asks a running hub to look at its files again; once for those that came before. In a terminal it stops instead. */
   onHangup(listener: () => void): void;
+}
+
+/** To the beginning of the line, and clear it. */
+const OVER = "\r\u001b[K";
+/** A line that is longer than the terminal is wide is cut by it, and not broken into two of which only one could be taken away. */
+const [UNBROKEN, BROKEN] = ["\u001b[?7l", "\u001b[?7h"];
+
+/** StatusLine is the last line of a terminal, which what is written goes above. */
+export class StatusLine {
+  readonly #stream: Writable;
+  #text = "";
+
+  constructor(stream: Writable) {
+    this.#stream = stream;
+  }
+
+  /** set writes another line in place of this one. */
+  set(text: string): void {
+    if (text === this.#text) return;
+    this.#text = text;
+    this.#stream.write(`${OVER}${this.#drawn()}`);
+  }
+
+  /** above writes through `write` where the line was, and the line again below it. */
+  above<T>(write: () => T): T {
+    if (this.#text === "") return write();
+    this.#stream.write(OVER);
+    const written = write();
+    this.#stream.write(this.#drawn());
+    return written;
+  }
+
+  #drawn(): string {
+    return this.#text === "" ? "" : `${UNBROKEN}${this.#text}${BROKEN}`;
+  }
+}
+
+/** overwritable tells a terminal on which a line can be written over. */
+export function overwritable(stream: Pick<NodeJS.WriteStream, "isTTY" | "columns">, env: Io["env"]): boolean {
+  return columnsOf(stream) !== undefined && env["TERM"] !== "dumb";
 }
 
 /** Exit code of a second signal, or of a signal while nothing listens to `stopped`. */
@@ -70,15 +115,18 @@ export function processIo(options: { readonly quiet: boolean }): Io {
   // Asked for here, so that writing to it never blocks; when nobody reads it any more, there is nothing to do about it.
   process.stderr.on("error", () => undefined);
   let questions: Questions | undefined;
+  const line = new StatusLine(process.stdout);
+  const errorOut = (text: string): void => void line.above(() => process.stderr.write(printableOutput(text)));
   return {
     out: (text) => {
       if (controller.signal.reason === "EPIPE") return Promise.resolve();
-      return writeTo(process.stdout, printableOutput(text));
+      return line.above(() => writeTo(process.stdout, printableOutput(text)));
     },
     note: (text) => {
-      if (!options.quiet) process.stderr.write(printableOutput(paragraphs(text, columnsOf(process.stderr))));
+      if (!options.quiet) errorOut(paragraphs(text, columnsOf(process.stderr)));
     },
-    error: (text) => void process.stderr.write(printableOutput(text)),
+    error: errorOut,
+    ...(overwritable(process.stdout, process.env) ? { status: (text: string) => line.set(printableOutput(text)) } : {}),
     ask: (question) => {
       questions ??= new Questions(controller.signal);
       return questions.ask(question);

@@ -89,7 +89,9 @@ describe("from empty folders to a federation", () => {
       expect({ code, err }).toEqual({ code: 0, err: "" });
       expect(portsIn(id)).toEqual(portsIn("new").map((port) => port - 18_800 + PORTS[id]));
       expect(out).toMatch(
-        new RegExp(`Next, in ${id}/:\n {2}foedus hub --config hub.json\n {2}foedus status --hub ${id}\n {2}foedus peer invite\n`),
+        new RegExp(
+          `Next, in ${id}/:\n {2}foedus hub --config hub.json\n {2}foedus status --hub ${id}\n {2}foedus device simulate\n {2}foedus peer invite\n`,
+        ),
       );
       fingerprints.set(id, /\n {2}([0-9a-f]{64})\n/.exec(out)?.[1] ?? "");
       const shown = JSON.parse((await foedus(id, "pki", "show", "pki/ca.pem", "--json")).out) as { files: { sha256: string }[] };

@@ -29,6 +29,7 @@ function model(text: string): Model {
     commands: [{ age: "now", caller: text, what: text, refused: text }],
     events: [{ age: "now", hub: text, severity: "ERROR", text }],
     hints: [],
+    status: "",
   };
 }
 

@@ -1,6 +1,8 @@
 import { Command, Option } from "commander";
+import { adapterVerbs } from "./adapter/program.ts";
 import { agentVerbs } from "./agents/program.ts";
 import type { Declare, Loaded } from "./declare.ts";
+import { deviceVerbs, nodeAddVerb } from "./device/program.ts";
 import { federationVerbs } from "./federation/program.ts";
 import { resourceVerbs } from "./resources/program.ts";
 import { VERSION } from "./version.ts";
@@ -66,9 +68,11 @@ export function buildProgram(handle: Handle): Command {
   };
   hubVerbs(verb, program);
   ownHubVerbs(verb, program);
+  adapterVerbs(verb, program);
   operatorVerbs(verb, program);
   nodeVerbs(verb, program);
   insightVerbs(verb, program);
+  mcpVerbs(verb, program);
   pkiVerbs(verb, program);
   otherVerbs(verb, program, handle);
   return program;
@@ -227,7 +231,7 @@ function nodeVerbs(verb: Declare, program: Command): void {
   nodeFilter(
     operator(verb(program, "nodes", "list nodes of this hub and of its peers", async () => (await import("./verbs/nodes.ts")).run)),
   ).option("--limit <n>", "maximum number of results");
-  operator(
+  const node = operator(
     verb(
       program,
       "node <node>",
@@ -235,6 +239,8 @@ function nodeVerbs(verb: Declare, program: Command): void {
       async () => (await import("./verbs/node.ts")).run,
     ),
   ).option("--max-staleness <duration>", "fail if the answer would be older than this");
+  nodeAddVerb(verb, node);
+  deviceVerbs(verb, program);
   operator(
     verb(
       program,
@@ -258,9 +264,14 @@ function insightVerbs(verb: Declare, program: Command): void {
   operator(verb(program, "events", "list what happened, oldest first", async () => (await import("./verbs/events.ts")).run))
     .option("-f, --follow", "continue with new events")
     .option("--kind <kind>", "only this kind, e.g. link-state (repeatable)", many)
-    .option("--severity <severity>", "minimum severity: debug, info, warning or error")
+    .option("--severity <severity>", "minimum severity: debug, info, warning or error (default: info)")
     .option("--peer <hub>", "only about this peer")
     .option("--node <hub/node>", "only about this node")
+    .option("--caller <name>", "only commands of this caller, e.g. admin, operator/admin, or a peer's hub")
+    .option("--outcome <outcome>", "only commands with this outcome: done, failed, rejected, expired or unknown (repeatable)", many)
+    .option("--command <name>", "only the command with this name (hub/epoch/number) or idempotency key")
+    .option("--since <duration>", "not older than, e.g. 1h")
+    .option("--until <duration>", "older than, e.g. 10m")
     .option("--limit <n>", "maximum number of events (default: 50; 10 before following)");
   operator(verb(program, "links", "show counters of each link", async () => (await import("./verbs/links.ts")).run));
   operator(
@@ -276,6 +287,20 @@ function insightVerbs(verb: Declare, program: Command): void {
   )
     .option("--file <file>", "read this file instead of asking the running hub")
     .option("--diff <file>", "show what another file would change, and what of it needs a restart");
+}
+
+/** mcpVerbs serve a hub to agents. */
+function mcpVerbs(verb: Declare, program: Command): void {
+  operator(
+    verb(program, "mcp", "serve the tools of a hub to agents (Model Context Protocol)", async () => (await import("./mcp/mcp.ts")).run),
+  )
+    .option("--http [host:port]", "serve over HTTP instead of stdio (default: 127.0.0.1:18828)")
+    .option("--token-file <file>", "HTTP: callers send the bearer token in this file, which is made if it is not there")
+    .option("--tls-cert <file>", "HTTP: serve over TLS with this certificate, PEM")
+    .option("--tls-key <file>", "HTTP: its key, PEM")
+    .option("--mutual-tls", "HTTP: callers show the certificate of an operator of the hub")
+    .option("--allow-origin <origin>", "HTTP: pages of this origin may call (repeatable)", many)
+    .option("--allow-host <name>", "HTTP: another name of this server (repeatable)", many);
 }
 
 const dir = (command: Command): Command => output(command).option("--dir <folder>", "folder with ca.pem and ca.key (default: pki)");

@@ -5,7 +5,7 @@
  */
 
 /** Verbs that run until they are stopped and follow their files; for all others a closed terminal is an end, as it should be. */
-const STAYING: ReadonlySet<string> = new Set(["hub", "serve"]);
+const STAYING: ReadonlySet<string> = new Set(["hub", "serve", "adapter"]);
 
 /** What the second word after such a verb may be so that it does something short. */
 const SHORT: ReadonlySet<string> = new Set(["init"]);

@@ -30,7 +30,7 @@ case "$(uname -m)" in
 esac
 if [ -x "$node/bin/node" ]; then
   binary=$node/bin/node
-elif binary=$(command -v node) && "$binary" -e 'process.exit(+process.versions.node.split(".")[0] < 24)'; then
+elif binary=$(command -v node) && "$binary" -e 'process.exit(+(process.versions.node.split(".")[0] < 24))'; then
   : # A machine that no Node comes for: a copy of its own Node 24.
 else
   echo "no Node comes with the project for $(uname -m): install Node 24 or newer first" >&2

@@ -76,7 +76,7 @@ fresh() {
     { tail -5 "$work/apt.log" >&2; return 1; }
   # shellcheck disable=SC2016 # expanded inside
   inside "$root" 'echo "node $(node --version), npm $(npm --version), $(. /etc/os-release; echo "$PRETTY_NAME")"'
-  inside "$root" 'cd ~/foedus && make tour && make down' || return 1
+  inside "$root" 'cd ~/foedus && make tour && make down && cd / && ~/foedus/bin/foedus version' || return 1
   [ -z "$command" ] || inside "$root" "cd ~/foedus && $command"
 }
 

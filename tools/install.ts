@@ -19,7 +19,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { delimiter, dirname, join } from "node:path";
+import { basename, delimiter, dirname, join } from "node:path";
 import { systemClock } from "#channel/clock.ts";
 
 const SOURCES = import.meta.dirname;
@@ -45,6 +45,8 @@ interface Unpacked {
   readonly programs: readonly string[];
   /** Folder of /usr/share that they read, kept in .tools/share. */
   readonly share?: string;
+  /** True if it needs libraries that this machine may not have: those are taken out of their packages, too. */
+  readonly libraries?: boolean;
   /** A flag that tells a program where `$share` is, by program: it would look in /usr/share, where nothing is. */
   readonly flags?: Readonly<Record<string, string>>;
 }
@@ -304,13 +306,50 @@ function fetchPackage(name: string, folder: string): string | undefined {
   return unpacked.status === 0 ? undefined : reason(unpacked.text);
 }
 
+/** missingLibraries are the shared libraries that a program needs and this machine does not have, nor a folder. */
+function missingLibraries(program: string, folder: string): string[] {
+  const { text } = run("ldd", [program], SOURCES, { ...process.env, LD_LIBRARY_PATH: folder });
+  return [...text.matchAll(/^\s*(\S+) => not found/gm)].map(([, name = ""]) => name);
+}
+
+/** librariesOf puts the libraries that a program of a package needs into a folder, and a script before it that says so; the reason if some cannot be had. */
+function librariesOf(name: string, program: string, unpacked: string, folder: string): string | undefined {
+  const home = join(LIB, program);
+  rmSync(home, { recursive: true, force: true });
+  mkdirSync(home);
+  renameSync(unpacked, join(home, program));
+  const depends = run("apt-cache", ["depends", "--important", name], SOURCES).text;
+  const packages = [...depends.matchAll(/^\s+Depends: (lib\S+)/gm)].map(([, library = ""]) => library);
+  for (const library of packages) {
+    const wanted = missingLibraries(join(home, program), home);
+    if (wanted.length === 0) break;
+    const failed = fetchPackage(library, folder);
+    if (failed !== undefined) return failed;
+    for (const file of filesBelow(join(folder, "usr/lib"), join(folder, "lib")))
+      if (wanted.includes(basename(file))) copyFileSync(file, join(home, basename(file)));
+  }
+  const left = missingLibraries(join(home, program), home);
+  if (left.length > 0) return `no package of ${name} has ${left.join(", ")}`;
+  const script = `#!/bin/sh\nhome=$(dirname "$0")/../lib/${program}\nLD_LIBRARY_PATH=$home exec "$home/${program}" "$@"\n`;
+  rmSync(join(BIN, program), { force: true });
+  writeFileSync(join(BIN, program), script, { mode: 0o755 });
+  return undefined;
+}
+
+/** filesBelow are the files in some folders and all below them. */
+function filesBelow(...folders: readonly string[]): string[] {
+  return folders
+    .filter((folder) => existsSync(folder))
+    .flatMap((folder) => readdirSync(folder, { recursive: true, encoding: "utf8" }).map((file) => join(folder, file)));
+}
+
 /** programIn finds a program in what was unpacked. */
 function programIn(folder: string, program: string): string | undefined {
   return ["usr/bin", "usr/sbin"].map((place) => join(folder, place, program)).find((path) => existsSync(path));
 }
 
 /** unpackPackage takes programs out of a package instead of installing it, for its installation would start a daemon. It needs no root. */
-function unpackPackage(name: string, { programs, share, flags = {} }: Unpacked): void {
+function unpackPackage(name: string, { programs, share, libraries = false, flags = {} }: Unpacked): void {
   const folder = mkdtempSync(join(HOME, "deb-"));
   try {
     const failed = fetchPackage(name, folder);
@@ -323,7 +362,10 @@ function unpackPackage(name: string, { programs, share, flags = {} }: Unpacked):
         give(program, why ?? `the package ${name} of this release does not have it`);
         continue;
       }
-      if (flags[program] === undefined) renameSync(unpacked, join(BIN, program));
+      if (libraries) {
+        const lacking = librariesOf(name, program, unpacked, folder);
+        if (lacking !== undefined) give(program, lacking);
+      } else if (flags[program] === undefined) renameSync(unpacked, join(BIN, program));
       else wrap(program, unpacked, flags[program], share!);
     }
     if (share !== undefined) {

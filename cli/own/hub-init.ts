@@ -179,7 +179,7 @@ async function tell(io: Io, plan: Plan, flags: InitFlags): Promise<void> {
   const { hubId, dir, port, advertise } = plan;
   const folder = nearPath(io.cwd, dir);
   const sha256 = new X509Certificate(await readFile(join(dir, "pki", "ca.pem"))).fingerprint256.replaceAll(":", "").toLowerCase();
-  const next = ["foedus hub --config hub.json", `foedus status --hub ${hubId}`, "foedus peer invite"];
+  const next = ["foedus hub --config hub.json", `foedus status --hub ${hubId}`, "foedus device simulate", "foedus peer invite"];
   if (flags.json) {
     await printJson(io, {
       hub_id: hubId,

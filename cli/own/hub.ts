@@ -35,7 +35,7 @@ export async function runProcess(io: Io, runs: "hub" | ServiceName, options: Hub
   let bug: { readonly error: unknown } | undefined;
   let clean: boolean;
   do {
-    hub = await startHub({ ...loaded, runs, stopped: io.stopped });
+    hub = await startHub({ ...loaded, runs, command: ownCommand(), stopped: io.stopped });
     if (!io.stopped.aborted) await announce(io, { hub: loaded.config.hub_id, runs }, hub, options);
     bug = await Promise.race([stopped, hub.broken.then((error) => ({ error }))]);
     clean = await hub.stop();
@@ -59,6 +59,11 @@ export async function runProcess(io: Io, runs: "hub" | ServiceName, options: Hub
       "Check its log. If the disk is slow, raise stop_grace_ms.",
     );
   return EXIT.ok;
+}
+
+/** ownCommand is how this program was started, without what it was told to do. */
+function ownCommand(): readonly string[] {
+  return [process.execPath, ...process.execArgv, process.argv[1] ?? ""];
 }
 
 async function announce(

@@ -126,12 +126,19 @@ export async function init(io: Io, [hubId = ""]: readonly string[], flags: PkiFl
 
 /** issue makes or renews one certificate. */
 export async function issue(io: Io, [kind = "", name = ""]: readonly string[], flags: PkiFlags): Promise<ExitCode | undefined> {
-  const dir = folderOf(io, flags);
-  const request = requestOf(kind, name, flags);
+  return show(io, await issueLeaf(io, folderOf(io, flags), requestOf(kind, name, flags), flags), flags);
+}
+
+/** issueLeaf makes or renews one certificate of the hub whose CA a folder has. One that is good is kept. Throws CliError and PkiError. */
+export async function issueLeaf(
+  io: Io,
+  dir: string,
+  request: IssueRequest,
+  flags: Pick<PkiFlags, "force" | "keyBits"> = {},
+): Promise<PkiReport> {
   const { hubId } = await authorityIn(dir);
   if (!flags.force) await mustNotBeRevoked(io, dir, [request]);
-  const report = await writePki(dir, hubId, { now: nowOf(io), leaves: [request], force: flags.force ?? false, ...keyBitsOf(flags) });
-  return show(io, report, flags);
+  return writePki(dir, hubId, { now: nowOf(io), leaves: [request], force: flags.force ?? false, ...keyBitsOf(flags) });
 }
 
 const fileOf = (dir: string, leaf: IssueRequest): string => join(dir, `${fileStem(leaf)}.pem`);

@@ -37,6 +37,12 @@ export function since(wallMs: number | bigint, nowWallMs: number): string {
   return ms <= -SECOND_MS ? `in ${duration(-ms)}` : ago(Math.max(0, ms));
 }
 
+/** clockTime writes an instant as hh:mm:ss of the local time zone. */
+export function clockTime(wallMs: number): string {
+  const date = new Date(wallMs);
+  return [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
+}
+
 /** bytes writes a size: "512 B", "1.5 KiB", "3.2 MiB". */
 export function bytes(size: number | bigint): string {
   let value = Number(size);

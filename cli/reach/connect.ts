@@ -17,7 +17,6 @@ import { isHubId } from "#kernel/hub-id.ts";
 import { own } from "#kernel/own.ts";
 import { withoutBom } from "#runtime/files.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
-import { remedyOf } from "../../clients/typescript/errors.ts";
 import {
   type Addresses,
   addressesOf,
@@ -34,6 +33,7 @@ import { parseDuration } from "../parse.ts";
 import { clean } from "../print/format.ts";
 import type { ConnectionFlags } from "../verb.ts";
 import { advised } from "./advice.ts";
+import { asUsage } from "./as-usage.ts";
 import { credentialsOf, type NamedContext } from "./context-drift.ts";
 import { noContexts, readContexts, unknownContext } from "./contexts-file.ts";
 import { explained } from "./probe.ts";
@@ -60,15 +60,6 @@ async function readPem(file: string, what: string): Promise<string> {
     return withoutBom(await readFile(file, "utf8"));
   } catch (error) {
     throw usage(`${what} ${file} cannot be read`, "Check the path; `foedus pki init` and `foedus pki issue` make certificates.", error);
-  }
-}
-
-/** asUsage makes a mistake of the command line of what the SDK refuses. */
-function asUsage<T>(read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    throw error instanceof FoedusError ? usage(error.message, remedyOf(error), error) : error;
   }
 }
 

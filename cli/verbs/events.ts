@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { type Outcome, OutcomeSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import {
   type Event,
   type EventFilter,
@@ -12,7 +13,7 @@ import {
 import { Hub } from "../../clients/typescript/hub.ts";
 import { EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
-import { parseCount } from "../parse.ts";
+import { parseCount, parseDuration } from "../parse.ts";
 import { follow, followOptions } from "../print/follow.ts";
 import { clean, count, enumLabels, enumValue, label, since } from "../print/format.ts";
 import { type Cell, table } from "../print/table.ts";
@@ -27,6 +28,11 @@ export interface EventFlags extends OperatorFlags {
   readonly severity?: string;
   readonly peer?: string;
   readonly node?: string;
+  readonly caller?: string;
+  readonly outcome?: readonly string[];
+  readonly command?: string;
+  readonly since?: string;
+  readonly until?: string;
   readonly limit?: string;
 }
 
@@ -35,21 +41,47 @@ const DEFAULT_LIMIT = 50;
 const FOLLOW_LIMIT = 10;
 const PAGE_MAX = 1_000;
 
-function filterOf(flags: EventFlags): EventFilter {
+/** Debug events are for who asks for them. */
+const DEFAULT_SEVERITY = Severity.INFO;
+
+/** ago is a date so long before now, Unix ms. */
+function ago(io: Io, duration: string | undefined): bigint {
+  return duration === undefined ? 0n : BigInt(Math.max(0, Math.round(io.clock.wall() - parseDuration(duration))));
+}
+
+function outcomesOf(flags: EventFlags): Outcome[] {
+  return (flags.outcome ?? []).map((text) => {
+    const outcome = enumValue(OutcomeSchema, text);
+    if (outcome === undefined) throw usage(`there is no outcome "${text}"`, `Outcomes are ${enumLabels(OutcomeSchema).join(", ")}.`);
+    return outcome;
+  });
+}
+
+function filterOf(io: Io, flags: EventFlags): EventFilter {
   const kinds = (flags.kind ?? []).map((text) => {
     const kind = enumValue(EventKindSchema, text);
     if (kind === undefined) throw usage(`there is no kind of event "${text}"`, `Kinds are ${enumLabels(EventKindSchema).join(", ")}.`);
     return kind;
   });
-  const minSeverity = flags.severity === undefined ? Severity.UNSPECIFIED : enumValue(SeveritySchema, flags.severity);
+  const minSeverity = flags.severity === undefined ? DEFAULT_SEVERITY : enumValue(SeveritySchema, flags.severity);
   if (minSeverity === undefined)
     throw usage(`there is no severity "${flags.severity}"`, `Severities are ${enumLabels(SeveritySchema).join(", ")}.`);
-  return create(EventFilterSchema, { kinds, minSeverity, peer: flags.peer ?? "", node: flags.node ?? "" });
+  return create(EventFilterSchema, {
+    kinds,
+    minSeverity,
+    peer: flags.peer ?? "",
+    node: flags.node ?? "",
+    caller: flags.caller ?? "",
+    outcomes: outcomesOf(flags),
+    command: flags.command ?? "",
+    sinceMs: ago(io, flags.since),
+    untilMs: ago(io, flags.until),
+  });
 }
 
 /** run lists the newest events, oldest first, and with --follow goes on with new ones. */
 export async function run(io: Io, _args: readonly string[], options: EventFlags): Promise<ExitCode | undefined> {
-  const filter = filterOf(options);
+  const filter = filterOf(io, options);
   const limit = options.limit === undefined ? (options.follow ? FOLLOW_LIMIT : DEFAULT_LIMIT) : parseCount(options.limit);
   using connection = await connect(options, io);
   const events = (await list(connection, filter, limit, io.stopped)).reverse();

@@ -94,7 +94,7 @@ async function whyNone(connection: Connection, flags: FilterFlags, signal: Abort
   if (said.length > 0) return said.join("");
   if (narrowed || hubId !== undefined) return "nothing matches; `foedus nodes` without options lists all\n";
   return [
-    "nothing is connected yet: README.md connects a device in a few lines.",
+    "nothing is connected yet: `foedus device simulate` plays a device, and `foedus node add <id>` begins a program for a real one.",
     "Nodes of other hubs come with peers (`foedus peer invite`), as far as the share that they give this hub shows any",
     "(`foedus doctor` at their hub says how)\n",
   ].join(" ");

@@ -6,19 +6,15 @@ import { EXIT, type ExitCode } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseNode } from "../parse.ts";
 import { follow, followOptions } from "../print/follow.ts";
-import { clean, nodeText, valueText } from "../print/format.ts";
+import { clean, clockTime, nodeText, valueText } from "../print/format.ts";
 import { connect } from "../reach/connect.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
 import { type FilterFlags, filterOf } from "./nodes.ts";
 
+export { clockTime } from "../print/format.ts";
+
 /** WatchFlags are the options of `watch`. */
 export type WatchFlags = OperatorFlags & FilterFlags & { readonly snapshot?: boolean; readonly nodesOnly?: boolean };
-
-/** clockTime writes an instant as hh:mm:ss of the local time zone. */
-export function clockTime(wallMs: number): string {
-  const date = new Date(wallMs);
-  return [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
-}
 
 /** run prints changes of nodes as they happen, until it is stopped. With --snapshot it prints what there is first. */
 export async function run(io: Io, [text]: readonly string[], options: WatchFlags): Promise<ExitCode | undefined> {

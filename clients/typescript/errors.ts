@@ -2,7 +2,7 @@ import { isReason, reasonRule } from "#channel/status.ts";
 import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
 import { foundRemedy } from "./reach/misconfigured.ts";
 
-export { type Failure, FoedusError, REASONS, type Reason } from "#kernel/error.ts";
+export { type Failure, FoedusError, fail, REASONS, type Reason } from "#kernel/error.ts";
 
 function failureIn(error: FoedusError | Failure | Reason): Failure {
   if (typeof error === "string") return { reason: error, message: "" };

@@ -37,7 +37,7 @@ export interface ExecutorTask {
 }
 
 /** ExecutorAnswer is what became of a task. Reasons VALUE_OUT_OF_RANGE, CAPABILITY_ACCESS, NODE_OFFLINE, MOVED and
- * AGENT_FROZEN say that nothing was done. */
+ * AGENT_FROZEN say that nothing was done, OUTCOME_UNKNOWN that nobody can tell. */
 export type ExecutorAnswer = { readonly value?: PlainValue | undefined; readonly failure?: undefined } | { readonly failure: Failure };
 
 /** ExecutorOptions say what is served. */
@@ -93,8 +93,10 @@ export class ExecutorClient {
   readonly #clock: Clock;
   readonly #kept: KeptStream<Duplex, unknown>;
   /** Nodes that are offered, and how many of their tasks may be outstanding here. */
-  readonly #offered: ReadonlySet<string>;
+  #offered: ReadonlySet<string>;
   readonly #most: number;
+  /** Nodes of earlier offers on this stream: their tasks may be on the way. */
+  #leaving = new Set<string>();
   #controllers = new Map<number, AbortController>();
   /** Highest task that came, and tasks beyond it that were given up already: a hub may say so first. */
   #newest = 0;
@@ -129,6 +131,15 @@ export class ExecutorClient {
     this.#kept.open();
   }
 
+  /** offer serves these nodes from now on, in place of those before. Tasks that are under way go on. */
+  offer(nodeIds: Iterable<string>): void {
+    if (this.#closed) return;
+    for (const nodeId of this.#offered) this.#leaving.add(nodeId);
+    this.#offered = new Set(nodeIds);
+    for (const nodeId of this.#offered) this.#leaving.delete(nodeId);
+    this.#kept.current?.send(create(AttachExecutorRequestSchema, { frame: { case: "attach", value: this.#offer() } }));
+  }
+
   /** whenOver calls a listener when it is closed, or will not be opened again; at once if that is so. */
   whenOver(listener: () => void): void {
     this.#kept.whenOver(listener);
@@ -147,10 +158,14 @@ export class ExecutorClient {
 
   #attach(stream: StreamOpenInit): Duplex {
     const duplex = this.#client.attachExecutor({ rawResponses: true }) as Duplex;
-    const { nodeIds, capabilities = [], maxInFlight = 0, shared = false } = this.#o;
-    const value = { nodeIds: [...nodeIds], capabilities: [...capabilities], maxInFlight, shared, stream };
+    const value = { ...this.#offer(), stream };
     duplex.send(create(AttachExecutorRequestSchema, { frame: { case: "attach", value } }));
     return duplex;
+  }
+
+  #offer(): { nodeIds: string[]; capabilities: string[]; maxInFlight: number; shared: boolean } {
+    const { capabilities = [], maxInFlight = 0, shared = false } = this.#o;
+    return { nodeIds: [...this.#offered], capabilities: [...capabilities], maxInFlight, shared };
   }
 
   #frame(duplex: Duplex, bytes: Buffer): void {
@@ -187,7 +202,8 @@ export class ExecutorClient {
   #mustBeAsked({ taskId, nodeId }: ReceivedTask): void {
     if (this.#controllers.size + this.#reports.length >= this.#most || this.#controllers.has(taskId))
       throw fail("LIMIT_EXCEEDED", "the hub sent more tasks than this executor takes");
-    if (!this.#offered.has(nodeId)) throw fail("OUT_OF_SCOPE", "the hub sent a task of a node that this executor does not offer");
+    if (!this.#offered.has(nodeId) && !this.#leaving.has(nodeId))
+      throw fail("OUT_OF_SCOPE", "the hub sent a task of a node that this executor does not offer");
   }
 
   #run(duplex: Duplex, task: ReceivedTask): void {
@@ -253,6 +269,7 @@ export class ExecutorClient {
     this.#controllers = new Map();
     this.#newest = 0;
     this.#early.clear();
+    this.#leaving.clear();
     this.#reports = [];
     this.#attached = false;
     if (this.#closed) return this.#kept.close();

@@ -1,7 +1,10 @@
 // The SDK: what a program outside a hub needs to call one. Everything here is public; nothing else is.
+export { whenAborted } from "#channel/abort.ts";
 export type { CallOptions, ClientDuplex, ClientOf } from "#channel/call.ts";
 export { type Clock, systemClock, type Timer } from "#channel/clock.ts";
 export type { BackoffConfig } from "#kernel/backoff.ts";
+export { type Freshness, SOURCE_FRESHNESS, SOURCE_REFRESH, SOURCE_STALE } from "#kernel/freshness.ts";
+export { printable } from "#kernel/printable.ts";
 export type { StateChange } from "../../services/registry-sync/table/changes.ts";
 export { AgentHost, type AgentHostOptions, type HostedAgentOptions, type TakeIn, type TakesIn } from "./agents/agent-host.ts";
 export { type AgentCheckpoint, type AgentStanding, MovableAgent, type MovableOptions, movedTo } from "./agents/movable-agent.ts";
@@ -29,7 +32,7 @@ export {
   plainOf,
   valueOfPlain,
 } from "./command-stream.ts";
-export { type Failure, FoedusError, hasReason, isRetryable, REASONS, type Reason, remedyOf } from "./errors.ts";
+export { type Failure, FoedusError, fail, hasReason, isRetryable, REASONS, type Reason, remedyOf } from "./errors.ts";
 export { type Event, type EventFilterInit, EventKind, type EventOptions, EventStream, Severity } from "./event-stream.ts";
 export { type ExecutorAnswer, ExecutorClient, type ExecutorOptions, type ExecutorTask } from "./executor-client.ts";
 export { Following, type FollowOptions } from "./following.ts";
@@ -45,6 +48,8 @@ export {
   type WatchOptions,
 } from "./hub.ts";
 export { type GiveUp, type OnError, STREAM_BACKOFF, type StreamIdentity } from "./kept-stream.ts";
+export { valueProblem } from "./plain.ts";
+export { type CallerIdentity, type CallerRole, callerIn, callerOf, caOf } from "./reach/caller.ts";
 export { SERVICE_NAMES, type ServiceName, type TargetOptions } from "./reach/target.ts";
 export {
   Mirror,

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { Settings } from "./settings.ts";
+import { AUDIT_SECRETS, type Settings } from "./settings.ts";
 
 const ms = (description: string, fallback: number, min: number, max: number) =>
   z.int().min(min).max(max).default(fallback).meta({ unit: "ms", description });
@@ -80,6 +80,41 @@ export const commandForwardingConfig = z
       60_000,
       24 * 3_600_000,
     ),
+    audit: z
+      .strictObject({
+        secret_capabilities: z
+          .array(z.string().min(1).max(127))
+          .max(256)
+          .default([...AUDIT_SECRETS])
+          .meta({
+            unit: "names",
+            description:
+              "capabilities whose values the audit of commands does not keep: a whole name or one of its words, * stands for any characters; those that are declared secret are hidden in any case",
+          }),
+        value_bytes: z
+          .int()
+          .min(0)
+          .max(1_024)
+          .default(64)
+          .meta({ unit: "bytes", description: "how much of a value the audit keeps; 0: no values at all" }),
+        refusals_per_second: z.int().min(1).max(10_000).default(20).meta({
+          unit: "records/s",
+          description:
+            "refused commands of one caller that the audit keeps each, ten times as many of all callers; more are counted, and the count is kept",
+        }),
+        refusals_burst: z.int().min(1).max(100_000).default(200).meta({ unit: "records", description: "and so many at once" }),
+        waiting_bytes: z
+          .int()
+          .min(64 * 1024)
+          .max(4 * 1024 * 1024 * 1024)
+          .default(32 * 1024 * 1024)
+          .meta({
+            unit: "bytes",
+            description:
+              "records on disk that wait for telemetry, some 60 bytes a command; the oldest go first, and telemetry says how many",
+          }),
+      })
+      .prefault({}),
   })
   .prefault({});
 
@@ -101,5 +136,10 @@ export function settingsOf(config: CommandForwardingConfig): Partial<Settings> {
     outcomeBytesPerCaller: config.outcome_bytes_per_caller,
     keyLifeMs: config.idempotency_key_life_ms,
     keyLeastMs: config.idempotency_key_least_ms,
+    auditSecrets: config.audit.secret_capabilities,
+    auditValueBytes: config.audit.value_bytes,
+    auditRefusalsPerSecond: config.audit.refusals_per_second,
+    auditRefusalsBurst: config.audit.refusals_burst,
+    auditBytes: config.audit.waiting_bytes,
   };
 }

@@ -5,6 +5,8 @@ import type { Core } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { reading } from "#kernel/wire/stored-json.ts";
+import { Audit } from "./audit/audit.ts";
+import { auditRefused } from "./audit/audited.ts";
 import { CallerSide, type Parts } from "./caller/caller.ts";
 import { Keys, keyId, payloadOf } from "./caller/idempotency.ts";
 import type { Peer } from "./caller/peers.ts";
@@ -45,6 +47,9 @@ export interface CommandCoreOptions {
 export interface Stored {
   readonly meta: Uint8Array | undefined;
   readonly blobs: Iterable<StoredBlob>;
+  /** Records of the audit, and what had begun. */
+  readonly audit?: Iterable<StoredBlob>;
+  readonly open?: Iterable<StoredBlob>;
   /** Power was lost under a durability that does not cover it: records may be missing from the end. */
   readonly tailAtRisk?: boolean;
 }
@@ -77,7 +82,15 @@ export class CommandCore implements Core<Input, CommandEffect> {
     const journal = new Journal();
     const settings = { ...DEFAULT_SETTINGS, ...options.settings };
     const outbox = new Outbox(journal);
-    this.#p = { hubId: options.hubId, settings, journal, outbox, deadlines: new DeadlineQueue(), keys: new Keys(settings, journal) };
+    this.#p = {
+      hubId: options.hubId,
+      settings,
+      journal,
+      outbox,
+      deadlines: new DeadlineQueue(),
+      keys: new Keys(settings, journal),
+      audit: new Audit(settings),
+    };
     this.#hash = options.hash;
     this.#directory = new Directory(options.hubId, options.nodes);
     this.#caller = new CallerSide(this.#p);
@@ -104,9 +117,11 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (epochs.owner === 0) this.#owner.epoch = this.#caller.epoch;
     else this.#owner.epoch = stored.tailAtRisk === true ? Math.max(Math.floor(now.wall), epochs.owner + 1) : epochs.owner;
     this.#p.outbox.ownerEpoch = this.#owner.epoch;
+    this.#p.audit.epoch = this.#caller.epoch;
+    const begun = this.#p.audit.restore(stored.audit ?? [], stored.open ?? []);
     const restoration = new Restoration(this.#p, this.#caller, this.#owner);
     for (const blob of stored.blobs) reading(`${LOG}/${blob.seq}`, () => restoration.blob(now, blob));
-    restoration.finish(now);
+    restoration.finish(now, begun);
   }
 
   step(now: Now, input: Input, out: CommandEffect[]): void {
@@ -128,7 +143,8 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (this.#owner.executors.sweeping) return 0;
     const next = this.#p.deadlines.next() ?? Number.POSITIVE_INFINITY;
     const ackAt = (this.#refusing === undefined ? this.#caller.ackAt : undefined) ?? Number.POSITIVE_INFINITY;
-    const least = Math.min(next, ackAt, this.#p.keys.nextAt ?? Number.POSITIVE_INFINITY);
+    const { keys, audit } = this.#p;
+    const least = Math.min(next, ackAt, keys.nextAt ?? Number.POSITIVE_INFINITY, audit.deadline ?? Number.POSITIVE_INFINITY);
     return least === Number.POSITIVE_INFINITY ? undefined : least;
   }
 
@@ -141,6 +157,11 @@ export class CommandCore implements Core<Input, CommandEffect> {
     let count = this.#caller.pendingCount + this.#owner.localOpen;
     for (const book of this.#owner.books.callers.values()) count += book.open;
     return count;
+  }
+
+  /** audit is how far the records of commands are, and how much of them waits for telemetry. */
+  get audit(): { readonly next: number; readonly waitingBytes: number } {
+    return this.#p.audit;
   }
 
   /** rooms is what callers use up, and how much of it there is. Of rooms of which each peer has one, the fullest is told. */
@@ -238,12 +259,11 @@ export class CommandCore implements Core<Input, CommandEffect> {
         this.#directory.places = input.places;
         return;
       case "stored":
-        this.#refusing = input.ok ? undefined : input.failure;
-        if (input.ok) this.#p.journal.accepted();
-        else this.#p.journal.refused(input.unstored);
-        this.#owner.refusing = this.#refusing;
-        if (input.failure !== undefined && !input.ok) this.#caller.refuseWaiting(now, input.failure);
-        return;
+        return this.#stored(now, input);
+      case "denied":
+        return this.#p.audit.denied(now, input.principal, input.failure, input.times);
+      case "audit-copied":
+        return this.#p.audit.copied(input.epoch, input.number);
       case "stop":
         this.#stopping = true;
         // What has not left was not started, and will not be.
@@ -255,6 +275,16 @@ export class CommandCore implements Core<Input, CommandEffect> {
     }
   }
 
+  #stored(now: Now, { ok, failure, unstored }: Extract<Input, { readonly kind: "stored" }>): void {
+    const { audit, journal } = this.#p;
+    this.#refusing = ok ? undefined : failure;
+    this.#owner.refusing = this.#refusing;
+    audit.refusing = !ok;
+    if (ok) journal.accepted();
+    else journal.refused(unstored);
+    if (this.#refusing !== undefined) this.#caller.refuseWaiting(now, this.#refusing);
+  }
+
   #invocations(now: Now, hubId: string, session: number, frame: InvocationsFrame): void {
     const peer = this.#caller.peer(hubId);
     if (session === peer.session) this.#owner.invocations(now, peer, frame);
@@ -264,11 +294,16 @@ export class CommandCore implements Core<Input, CommandEffect> {
   #finish(now: Now, out: CommandEffect[]): void {
     this.#owner.dispatch(now);
     const { ackAt } = this.#caller;
-    if (this.#p.journal.dirty || (ackAt !== undefined && ackAt <= now.mono && this.#refusing === undefined)) {
+    const { journal, audit } = this.#p;
+    audit.tell(now);
+    const due = ackAt !== undefined && ackAt <= now.mono && this.#refusing === undefined;
+    const writes = journal.dirty || audit.urgent || due;
+    if (writes) {
       this.#caller.log();
       this.#owner.books.log();
     }
-    this.#p.outbox.flush(out);
+    // Records of commands that the journal notes as resolved go with those notes (WW2).
+    this.#p.outbox.flush(out, writes ? audit : undefined);
   }
 
   #execute(now: Now, input: Execute): void {
@@ -277,11 +312,11 @@ export class CommandCore implements Core<Input, CommandEffect> {
     const unary = input.client === UNARY_CLIENT;
     for (const command of input.commands) {
       const full = unary ? this.#waiting.unary.refusal(sender.principal, sender.own) : undefined;
-      if (full !== undefined) this.#waiting.refuse(input.client, command, full);
+      if (full !== undefined) this.#refuse(now, sender, command, full);
       else if (!unary && waits.size >= this.#p.settings.pendingPerClient)
-        this.#waiting.refuse(input.client, command, { reason: "OVERLOADED", message: `${waits.size} commands of this stream are pending` });
+        this.#refuse(now, sender, command, { reason: "OVERLOADED", message: `${waits.size} commands of this stream are pending` });
       else if (waits.has(command.corr))
-        this.#waiting.refuse(input.client, command, { reason: "INVALID_FIELD", message: "corr is in use on this stream", field: "corr" });
+        this.#refuse(now, sender, command, { reason: "INVALID_FIELD", message: "corr is in use on this stream", field: "corr" });
       else {
         this.#submit(now, sender, waits, command);
         if (unary && waits.has(command.corr)) this.#waiting.unary.add(command.corr, sender.principal);
@@ -306,7 +341,13 @@ export class CommandCore implements Core<Input, CommandEffect> {
       (keyed === undefined ? undefined : this.#p.keys.admit(keyed, now.mono)) ??
       this.#route(now, sender, waits, command, keyed);
     if (failure === undefined) return;
-    this.#waiting.refuse(client, command, this.#directory.placed(command.hubId || this.#p.hubId, command.nodeId, failure));
+    this.#refuse(now, sender, command, this.#directory.placed(command.hubId || this.#p.hubId, command.nodeId, failure));
+  }
+
+  #refuse(now: Now, { client, principal }: Sender, command: Command, failure: Failure): void {
+    const node = this.#directory.node(command.hubId || this.#p.hubId, command.nodeId);
+    auditRefused(this.#p, now, principal, command, failure, node?.capabilities.get(command.capability)?.secret === true);
+    this.#waiting.refuse(client, command, failure);
   }
 
   /** route finds the target and lets the command go there; it answers what is wrong instead. */
@@ -329,6 +370,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
       if (full !== undefined) return full;
       const pending = this.#caller.accept(now, hubId, undefined, command, command.hops);
       pending.count(localRooms, principal);
+      pending.secret = target.capability.secret === true;
       this.#waiting.wait(client, waits, command, pending, keyed);
       this.#owner.local(now, pending, target);
       return undefined;
@@ -344,6 +386,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (tooFar !== undefined) return tooFar;
     const pending = this.#caller.accept(now, node.hubId, peer, command, hops);
     pending.count(peer.rooms, principal);
+    pending.secret = target.capability.secret === true;
     this.#waiting.wait(client, waits, command, pending, keyed);
     this.#caller.send(peer, pending);
     return undefined;

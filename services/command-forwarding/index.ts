@@ -8,5 +8,5 @@ export {
   createCommandForwarding,
   type FederationPorts,
 } from "./module.ts";
-export type { AgentPlacesSource, DirectorySource, NodeTable, PresenceSink, SharePolicySource, TableNode } from "./ports.ts";
+export type { AgentPlacesSource, AuditSink, DirectorySource, NodeTable, PresenceSink, SharePolicySource, TableNode } from "./ports.ts";
 export type { AutomationPort, LocalCommandHandler, LocalTask } from "./shell/automation.ts";

@@ -164,6 +164,8 @@ export interface CapabilityInfo {
   readonly invocable: boolean;
   readonly readable: boolean;
   readonly idempotent: boolean;
+  /** Its values are secret: the audit does not keep them. */
+  readonly secret?: boolean;
   readonly min: number | undefined;
   readonly max: number | undefined;
   readonly step: number | undefined;
@@ -246,6 +248,10 @@ export type Input =
   | { readonly kind: "policy"; readonly policy: SharePolicy }
   | { readonly kind: "places"; readonly places: AgentPlaces }
   | { readonly kind: "stored"; readonly ok: boolean; readonly failure: Failure | undefined; readonly unstored: readonly StoreOp[] }
+  /** A caller was refused before its commands were read, so many times. */
+  | { readonly kind: "denied"; readonly principal: string; readonly failure: Failure; readonly times: number }
+  /** Telemetry has the records of the audit up to this one, for good. */
+  | { readonly kind: "audit-copied"; readonly epoch: number; readonly number: number }
   | { readonly kind: "start" }
   | { readonly kind: "stop" };
 
@@ -313,6 +319,8 @@ export type Observation =
   /** `peer` is whose word it rests on, if it does. */
   | { readonly event: "journal-epoch"; readonly epoch: number; readonly why: string; readonly peer: string | undefined }
   | { readonly event: "owned"; readonly outcome: Outcome }
+  /** Records of the audit are being written; `next` is the number of the next one. */
+  | { readonly event: "audited"; readonly next: number }
   | { readonly event: "executor"; readonly executor: string; readonly state: "attached" | "detached"; readonly nodes: number };
 
 /** Sender is who sent the commands of an input: what is the same for all of them is found once. */

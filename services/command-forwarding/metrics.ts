@@ -1,6 +1,6 @@
 import type { Registry } from "prom-client";
 import type { RoomUse } from "#kernel/bounds/room.ts";
-import { counter, sampledGauge } from "#runtime/metrics/declare.ts";
+import { counter, sampledCounter, sampledGauge } from "#runtime/metrics/declare.ts";
 import { type Traced, type TracedHistogram, tracedHistogram } from "#runtime/metrics/exemplars.ts";
 import { sampleRooms } from "#runtime/metrics/rooms.ts";
 import { OUTCOME_NAMES, type Outcome } from "./messages.ts";
@@ -16,8 +16,27 @@ export class CommandMetrics {
 
   readonly #removeRooms: () => void;
 
-  constructor(registry: Registry, inFlight: () => number, rooms: () => readonly RoomUse[]) {
-    this.#removeRooms = sampleRooms(registry, "command-forwarding", rooms);
+  constructor(
+    registry: Registry,
+    inFlight: () => number,
+    rooms: () => readonly RoomUse[],
+    audit: { readonly next: number; readonly waitingBytes: number },
+  ) {
+    const removeRooms = sampleRooms(registry, "command-forwarding", rooms);
+    const first = audit.next;
+    const records = sampledCounter<never>(registry, {
+      name: "foedus_command_forwarding_audit_records_total",
+      help: "Records of the audit of commands that were written.",
+    })({}, () => audit.next - first);
+    const waiting = sampledGauge<never>(registry, {
+      name: "foedus_command_forwarding_audit_waiting_bytes",
+      help: "Bytes of audit records that telemetry has not confirmed yet, or that are not trimmed yet.",
+    })({}, () => audit.waitingBytes);
+    this.#removeRooms = () => {
+      removeRooms();
+      records();
+      waiting();
+    };
     const labels = ["outcome"] as const;
     const called = counter(registry, {
       name: "foedus_command_forwarding_commands_total",

@@ -18,6 +18,8 @@ import { type ConnectOptions, createPeerLinks, type PeerLinks, type PeerLinksOpt
 import type { Store } from "#runtime/store/port.ts";
 import { restoring } from "#runtime/store/restoring.ts";
 import { traceFields } from "#runtime/trace/span.ts";
+import { AUDIT_LOG } from "./audit/audit.ts";
+import { OPEN_LOG } from "./audit/open-commands.ts";
 import { checkFrame, installSessionDecoder, invocationsIn, resultsIn, valueBytes, valueOf } from "./codec/codec.ts";
 import { type CommandOutcome, type CommandRequest, valueFrom } from "./codec/request.ts";
 import { type CommandForwardingConfig, settingsOf } from "./config.ts";
@@ -27,9 +29,10 @@ import { META_KEY, META_SPACE } from "./journal/restore.ts";
 import { isAnswer, isUrgent, overtakes, storedInput } from "./journal/store-refusal.ts";
 import { type Command, type CommandEffect, type Input, type Observation, OUTCOME, type Reply } from "./messages.ts";
 import { CommandMetrics } from "./metrics.ts";
-import type { AgentPlacesSource, DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
+import type { AgentPlacesSource, AuditSink, DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
 import { mergeChanges } from "./route/directory-changes.ts";
 import type { Settings } from "./settings.ts";
+import { AuditCopier } from "./shell/audit-copier.ts";
 import type { AutomationPort, LocalCommandHandler } from "./shell/automation.ts";
 import { ExecutorsIo } from "./shell/executors-io.ts";
 import { CommandHandler } from "./shell/handler.ts";
@@ -41,6 +44,8 @@ import { type CommandCalls, Turn } from "./shell/turn.ts";
 export interface CommandForwardingPorts {
   readonly directory: DirectorySource;
   readonly presence: PresenceSink;
+  /** Where the audit of commands is copied to; without it records wait in the store. */
+  readonly audit?: AuditSink;
   readonly federation?: FederationPorts;
 }
 
@@ -104,6 +109,7 @@ class Service implements CommandForwarding {
   #store: Store | undefined;
   #driver: Driver<Input> | undefined;
   #turn: Turn<Input> | undefined;
+  #copier: AuditCopier | undefined;
   #links: PeerLinks<SessionFrame> | undefined;
   #onIdle: (() => void) | undefined;
   #stopping = false;
@@ -118,6 +124,7 @@ class Service implements CommandForwarding {
       platform.metrics,
       () => this.#core.inFlight(),
       () => this.#core.rooms(),
+      this.#core.audit,
     );
     this.#traces = platform.tracer === undefined ? undefined : new CommandTraces(platform.tracer);
     this.#executors = new ExecutorsIo({
@@ -156,6 +163,8 @@ class Service implements CommandForwarding {
       this.#core.restore(platform.clock.now(), {
         meta: store.get(META_SPACE, META_KEY),
         blobs: store.read(LOG, 0),
+        audit: store.read(AUDIT_LOG, 0),
+        open: store.read(OPEN_LOG, 0),
         tailAtRisk: store.tailAtRisk === true,
       }),
     );
@@ -179,7 +188,9 @@ class Service implements CommandForwarding {
     this.#driver = driver;
     this.#turn = new Turn(platform.clock, driver, () => this.#flush());
     this.#calls.attach(this.#turn);
+    this.#copier = this.#createCopier(store);
     this.#calls.tell({ kind: "start" });
+    this.#copier?.start();
     this.#subscribe();
   }
 
@@ -229,6 +240,7 @@ class Service implements CommandForwarding {
     this.#executors.detachAll(STOPPING);
     await this.#links?.stop(Math.max(0, Math.min(graceMs, 1_000)));
     const durable = await driver.stop();
+    this.#copier?.stop();
     this.#metrics.close();
     this.#store?.close();
     if (!durable) throw notDurable(this.name);
@@ -272,6 +284,14 @@ class Service implements CommandForwarding {
     if (federation.places !== undefined)
       this.#unsubscribe.push(federation.places.subscribe((places) => calls.tell({ kind: "places", places }, "places")));
     this.#unsubscribe.push(federation.peers.subscribe(SERVICE, (views) => this.#setPeers(views)));
+  }
+
+  #createCopier(store: Store): AuditCopier | undefined {
+    const { platform, ports } = this.#o;
+    if (ports.audit === undefined) return undefined;
+    const { clock, log } = platform;
+    const onCopied = (epoch: number, number: number): void => this.#calls.tell({ kind: "audit-copied", epoch, number }, "audit-copied");
+    return new AuditCopier({ store, sink: ports.audit, clock, log, onCopied }, this.#core.audit.next);
   }
 
   #setPeers(views: readonly PeerView[]): void {
@@ -376,6 +396,7 @@ class Service implements CommandForwarding {
   #observe(what: Observation): void {
     const { events } = this.#o.platform;
     if (what.event === "owned") return this.#metrics.owned(what.outcome);
+    if (what.event === "audited") return this.#copier?.written(what.next);
     if (what.event === "journal-epoch") {
       this.#o.platform.log.info({ service: SERVICE, epoch: what.epoch, why: what.why, peer: what.peer }, "journal epoch");
       if (what.why !== "start")

@@ -18,6 +18,8 @@ export class Outbox {
   readonly #early: Book[] = [];
   readonly #responding: CallerEpoch[] = [];
   readonly #tasks = new Map<number, Tasks>();
+  /** Executors that are given something in this step which must be durable first. */
+  readonly #journalled = new Set<number>();
   ownerEpoch = 0;
 
   constructor(journal: Journal) {
@@ -69,14 +71,16 @@ export class Outbox {
     this.push(this.#respond(hubId, epoch, []));
   }
 
-  task(executor: number, task: Task): void {
+  /** task hands out a task. With `journalled` its executor sees it, and all others of this step, only when the step is durable. */
+  task(executor: number, task: Task, journalled: boolean): void {
+    if (journalled) this.#journalled.add(executor);
     let tasks = this.#tasks.get(executor);
     if (tasks === undefined) this.#tasks.set(executor, (tasks = { kind: "tasks", executor, items: [] }));
     tasks.items.push(task);
   }
 
-  /** flush ends the step: its persist first, then all that must wait for it. */
-  flush(out: CommandEffect[]): void {
+  /** flush ends the step: its persist first, then all that must wait for it. `audit` has records that go with it. */
+  flush(out: CommandEffect[], audit?: { flush(out: CommandEffect[]): void }): void {
     for (const effect of this.#first) out.push(effect);
     this.#first.length = 0;
     for (const book of this.#early) {
@@ -84,7 +88,14 @@ export class Outbox {
       book.early = undefined;
     }
     this.#early.length = 0;
+    for (const [executor, tasks] of this.#tasks) {
+      if (this.#journalled.has(executor)) continue;
+      out.push(tasks);
+      this.#tasks.delete(executor);
+    }
+    this.#journalled.clear();
     this.#journal.flush(out);
+    audit?.flush(out);
     for (const effect of this.#effects) out.push(effect);
     this.#effects.length = 0;
     for (const book of this.#books) {

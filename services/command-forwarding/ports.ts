@@ -42,6 +42,15 @@ export interface AgentPlacesSource {
   subscribe(listener: (places: AgentPlaces) => void): () => void;
 }
 
+/** AuditSink is the port to telemetry's copy of the audit. */
+export interface AuditSink {
+  /**
+   * copy gives it batches of records in their order, or none to ask, and resolves with the epoch and the number of the last record that it has
+   * for good. It rejects when telemetry does not take them now.
+   */
+  copy(batches: readonly Uint8Array[]): Promise<{ readonly epoch: number; readonly number: number }>;
+}
+
 /** PresenceSink is the port that tells registry-sync which nodes have an executor. It never blocks and never throws. */
 export interface PresenceSink {
   report(nodeIds: readonly string[], online: boolean): void;

@@ -37,7 +37,29 @@ export interface Settings {
   /** How long a key is remembered after its outcome: while there is room, and in any case. */
   readonly keyLifeMs: number;
   readonly keyLeastMs: number;
+  /** Capabilities whose values the audit does not keep, by their names. */
+  readonly auditSecrets: readonly string[];
+  /** Bytes of a value that the audit keeps. */
+  readonly auditValueBytes: number;
+  /** Refusals without a trace in the journal of which the audit keeps a record, of each caller. */
+  readonly auditRefusalsPerSecond: number;
+  readonly auditRefusalsBurst: number;
+  /** Bytes of records that wait for telemetry. */
+  readonly auditBytes: number;
 }
+
+/** AUDIT_SECRETS are the names of capabilities whose values are secret, unless others are configured. */
+export const AUDIT_SECRETS: readonly string[] = [
+  "pin",
+  "*pin",
+  "*code*",
+  "*passw*",
+  "*passphrase*",
+  "*token*",
+  "*secret*",
+  "*credential*",
+  "*apikey*",
+];
 
 /** DEFAULT_SETTINGS are what the requirements name, and measured choices elsewhere. */
 export const DEFAULT_SETTINGS: Settings = {
@@ -61,4 +83,9 @@ export const DEFAULT_SETTINGS: Settings = {
   keyBytes: 128 * 1024 * 1024,
   keyLifeMs: 24 * 3_600_000,
   keyLeastMs: 600_000,
+  auditSecrets: AUDIT_SECRETS,
+  auditValueBytes: 64,
+  auditRefusalsPerSecond: 20,
+  auditRefusalsBurst: 200,
+  auditBytes: 32 * 1024 * 1024,
 };

@@ -108,7 +108,7 @@ class DiscoveryModule implements Discovery {
         bundles: this.#bundles,
         run: this.#run,
         ownEndpoints: ports.ownEndpoints,
-        held: () => ports.seat?.held(),
+        held: (acting) => ports.seat?.held(acting),
         watches: this.#watches,
         calls: this.#calls,
         session: (requests, out, context) => this.#links.accept(requests, out, context),

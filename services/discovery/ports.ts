@@ -14,8 +14,11 @@ export interface DialRequest {
 
 /** SeatPort is whether this installation acts for its hub. */
 export interface SeatPort {
-  /** held is where its hub is dialled while it acts with a fence: here. Undefined for a hub that has no standbys. */
-  readonly held: () => DialledMember | undefined;
+  /**
+   * held is where its hub is dialled while it acts with a fence: here. Undefined for a hub that has no standbys. `acting` is the fence of a
+   * process of this hub that asks while it acts; FENCE_STALE if it acted before the installation began to.
+   */
+  readonly held: (acting?: number) => DialledMember | undefined;
   /**
    * told takes which installation of this hub the federation has dialled, the hubs whose word counts for that, and where other members with
    * standbys are dialled. Undefined: this hub has no standbys.

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
+import { ADAPTERS } from "./adapters/adapters.ts";
 import {
   CONSOLE_PORT,
   DEFAULT_PORT,
@@ -241,6 +242,7 @@ export const hubShape = {
     })
     .prefault({})
     .meta({ live: true }),
+  adapters: z.strictObject(ADAPTERS).prefault({}),
 } as const;
 
 /** Sections are what each service has of its own, by its name in snake case. */

@@ -31,6 +31,8 @@ export interface ProcessOptions {
   readonly onFatal: (error: unknown) => void;
   readonly automation?: Automation;
   readonly localCommands?: LocalCommandHandler;
+  /** How `foedus` is started, for adapters that run as processes of their own; without it this process runs none. */
+  readonly command?: readonly string[];
 }
 
 /** Ground is what all parts of a process stand on, from before its start until after its end. */

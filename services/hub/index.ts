@@ -123,13 +123,15 @@ export interface StartHubOptions extends LoadedHubConfig {
   readonly automation?: Automation;
   /** Runs commands for own nodes that have no executor attached, e.g. a bridge to a field bus (S0-20, S0-24). */
   readonly localCommands?: LocalCommandHandler;
+  /** How `foedus` is started, for adapters that run as processes of their own; without it this process runs none. */
+  readonly command?: readonly string[];
   /** Aborted to give up a start that waits for the machine's clock. */
   readonly stopped?: AbortSignal;
 }
 
 /** startHub runs all services of a hub ("hub"), or one of them. It rejects for what an operator must mend. */
 export async function startHub(options: StartHubOptions): Promise<RunningHub> {
-  const { config, folder, again, runs, automation, localCommands, stopped } = options;
+  const { config, folder, again, runs, automation, localCommands, command, stopped } = options;
   const { level, destination, pretty } = config.log;
   const place = destination === "stdout" || destination === "stderr" ? destination : resolveFrom(folder, destination);
   let tell: ((state: SinkState) => void) | undefined;
@@ -153,6 +155,7 @@ export async function startHub(options: StartHubOptions): Promise<RunningHub> {
     onFatal,
     ...(automation === undefined ? {} : { automation }),
     ...(localCommands === undefined ? {} : { localCommands }),
+    ...(command === undefined ? {} : { command }),
   });
   tell = (state) => hub.logState(state);
   whenAborted(stopped, () => hub.interrupt());

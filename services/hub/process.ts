@@ -17,6 +17,8 @@ import { showStoreSize } from "#runtime/store/usage.ts";
 import { tlsProblem } from "#runtime/tls/judge.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
+import { Adapters } from "./adapters/adapters.ts";
+import { givenTo } from "./adapters/given.ts";
 import { OwnClients } from "./clients.ts";
 import { AutomationSeat } from "./compose/automation.ts";
 import type { HubConfig } from "./config.ts";
@@ -219,7 +221,7 @@ export class HubProcess {
 
   /** takeSeat waits until this installation acts for its hub, if that has several. */
   async #takeSeat(credentials: Credentials): Promise<void> {
-    if (!this.#seat.isOneOfSeveral) return;
+    if (!this.#seat.isOneOfSeveral) return this.#seat.alone();
     await this.#seat.take(credentials, this.#interrupted.signal, (why) => {
       this.#observe.waiting = why;
     });
@@ -389,7 +391,25 @@ export class HubProcess {
       { module: parts.serve.module(), after: before.map(({ name }) => name) },
       { module: this.#flowModule(parts), needs: ["rpc"], after: modules.map(({ name }) => name) },
       ...(parts.webhooks === undefined ? [] : [{ module: parts.webhooks, needs: ["telemetry"], after: ["flow"] }]),
+      ...(this.#ground.runs === "hub" ? [{ module: this.#adapters(), after: ["flow"] }] : []),
     ];
+  }
+
+  /** adapters are run by a hub in one process; those of a split hub are started by whoever starts its services. */
+  #adapters(): Adapters {
+    const { clock, entropy, events, metrics, live, command, folder } = this.#ground;
+    const adapters = new Adapters({
+      clock,
+      entropy,
+      log: this.#log.child({ service: "adapters" }),
+      events: events.sink("hub"),
+      metrics,
+      command,
+      settings: (name) => live.current.adapters[name],
+      given: (name) => givenTo(name, live.current, folder, this.port),
+    });
+    live.onChange(() => adapters.look());
+    return adapters;
   }
 
   /** flowModule starts what flows between services once all of them are there: peers, and events. */

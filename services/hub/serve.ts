@@ -29,6 +29,7 @@ export class Serve {
   #server: RpcServer | undefined;
   #port = 0;
   #httpPort = 0;
+  #consolePort = 0;
 
   constructor(ground: Ground, parts: ServeParts) {
     this.#ground = ground;
@@ -95,7 +96,8 @@ export class Serve {
       return log.warn({ setting: "console.enabled" }, "the console is served by a hub in one process only; this process does not");
     const { serveConsole } = await import("./console/serve.ts");
     const parts = { entrance: server.entrance, material: this.#material(), clock, entropy, log, metrics };
-    log.info({ host, port: await serveConsole({ ...parts, host, port }) }, "the console is served");
+    this.#consolePort = await serveConsole({ ...parts, host, port });
+    log.info({ host, port: this.#consolePort }, "the console is served");
   }
 
   /** casChanged offers the CA certificates of the peers as they are now to TLS. */
@@ -144,7 +146,7 @@ export class Serve {
 
   #describe(): string {
     const server = this.#server;
-    const http = this.#httpPort === 0 ? "" : ` http=${this.#httpPort}`;
+    const http = (this.#httpPort === 0 ? "" : ` http=${this.#httpPort}`) + (this.#consolePort === 0 ? "" : ` console=${this.#consolePort}`);
     return `connections=${server?.connections ?? 0} calls=${server?.calls ?? 0}${http}\n${describeHoldings(server?.shared() ?? [])}`.trimEnd();
   }
 

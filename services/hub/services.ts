@@ -36,9 +36,9 @@ export interface ServiceRow {
   readonly volume: string;
   /**
    * data loads how its store is read before an installation serves its hub, whose every process waits for those that have it to find theirs.
-   * Without it the store has to be there, whatever it holds.
+   * Without it the store of an installation that takes over has to be there, whatever it holds.
    */
-  readonly data?: () => Promise<(store: Store, hub: string) => Data>;
+  readonly data?: () => Promise<(store: Pick<Store, "get">, hub: string) => Data>;
   /** Heading of its metrics in docs/METRICS.md. */
   readonly heading: string;
   /** make loads its code and makes its module; nothing runs before that is started. A process loads only what it runs. */

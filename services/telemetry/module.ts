@@ -1,16 +1,20 @@
 import type { Registry } from "prom-client";
 import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import type { Failure } from "#kernel/error.ts";
-import { counter, LabelBound } from "#runtime/metrics/declare.ts";
+import { counter, LabelBound, sampledGauge } from "#runtime/metrics/declare.ts";
 import { Calls } from "#runtime/service/calls.ts";
 import { createDriver, type Driver } from "#runtime/service/driver.ts";
 import { notDurable, type Platform, type ServiceModule } from "#runtime/service/module.ts";
+import type { Store } from "#runtime/store/port.ts";
 import { restoring } from "#runtime/store/restoring.ts";
-import { happeningCodec } from "./codec.ts";
-import type { TelemetryConfig } from "./config.ts";
-import { EVENT_LOG, TelemetryCore } from "./core.ts";
-import type { Effect, Input, Output } from "./messages.ts";
-import { type Answer, createBinding, type Watch } from "./shell/handler.ts";
+import { happeningCodec } from "./codec/events.ts";
+import { retentionOf, type TelemetryConfig } from "./config.ts";
+import { AUDIT_KEY, EVENT_LOG, META_SPACE, TelemetryCore } from "./core.ts";
+import { SUMMARY_SPACE, TAIL_LOG } from "./log/event-log.ts";
+import type { Answer, Effect, Input, Output } from "./messages.ts";
+import { EventReader } from "./shell/event-reader.ts";
+import { createBinding } from "./shell/handler.ts";
+import type { Watch } from "./shell/watches.ts";
 
 const STOPPING: Failure = { reason: "SHUTTING_DOWN", message: "the hub is stopping; watch again in a moment" };
 
@@ -25,10 +29,9 @@ export interface TelemetryOptions {
 export function createTelemetry(options: TelemetryOptions): ServiceModule {
   const { platform, config } = options;
   const store = platform.store("telemetry");
-  const core = new TelemetryCore({ codec: happeningCodec, eventsKept: config.events_kept, watchers: config.watchers });
+  const core = new TelemetryCore({ codec: happeningCodec, retention: retentionOf(config), watchers: config.watchers });
   const calls = new Calls<Input, Answer>("telemetry");
   const watches = new Map<number, Watch>();
-  const observe = eventCounter(platform.metrics);
   let driver: Driver<Input> | undefined;
 
   const execute = (output: Output): void => {
@@ -38,35 +41,25 @@ export function createTelemetry(options: TelemetryOptions): ServiceModule {
     else calls.answer(output.call, output);
   };
 
-  const bindings = [createBinding(calls, watches)];
+  const reader = new EventReader(store, platform.clock, platform.hubId);
+  const bindings = [createBinding(calls, watches, () => reader)];
+  const unsample = sampleBytes(platform.metrics, core);
 
   return {
     name: "telemetry",
     bindings,
     start: async () => {
-      restoring("telemetry", store, () => core.restore(store.read(EVENT_LOG, 0)));
-      driver = createDriver<Input, Effect>({
-        service: "telemetry",
-        core,
-        store,
-        clock: platform.clock,
-        log: platform.log,
-        metrics: platform.metrics,
-        execute,
-        observe,
-        // Events are taken with their report: the committer writes them as soon as it can. A refusal would only bring them again (TE6).
-        reject: (output) => {
-          if (output.kind !== "reported") return "keep";
-          execute(output);
-          return "drop";
-        },
-        onStored: (report) =>
-          report.ok && !report.recovered ? undefined : { kind: "stored", ok: report.ok, failure: report.ok ? undefined : report.failure },
-        onFatal: options.onFatal,
-        commit: "turn",
-        ...platform.mailbox,
-      });
+      restoring("telemetry", store, () =>
+        core.restore({
+          tail: store.read(TAIL_LOG, 0),
+          summaries: store.space(SUMMARY_SPACE),
+          legacy: store.read(EVENT_LOG, 0),
+          audit: store.get(META_SPACE, AUDIT_KEY),
+        }),
+      );
+      driver = drive(options, store, core, execute);
       calls.attach(driver);
+      calls.tell({ kind: "start" });
     },
     readiness: () =>
       driver?.state === "running" ? { ready: true } : { ready: false, reason: `telemetry is ${driver?.state ?? "starting"}` },
@@ -75,10 +68,47 @@ export function createTelemetry(options: TelemetryOptions): ServiceModule {
       for (const watch of watches.values()) watch.end(STOPPING);
       const durable = (await driver?.stop()) ?? true;
       calls.end(STOPPING);
+      unsample();
       store.close();
       if (!durable) throw notDurable("telemetry");
     },
   };
+}
+
+/** drive runs the core over its store. */
+function drive(
+  { platform, onFatal }: TelemetryOptions,
+  store: Store,
+  core: TelemetryCore,
+  execute: (output: Output) => void,
+): Driver<Input> {
+  return createDriver<Input, Effect>({
+    service: "telemetry",
+    core,
+    store,
+    clock: platform.clock,
+    log: platform.log,
+    metrics: platform.metrics,
+    execute,
+    observe: eventCounter(platform.metrics),
+    // Events are taken with their report: the committer writes them as soon as it can. A refusal would only bring them again (TE6).
+    reject: (output) => {
+      if (output.kind !== "reported") return "keep";
+      execute(output);
+      return "drop";
+    },
+    onStored: (report) =>
+      report.ok && !report.recovered ? undefined : { kind: "stored", ok: report.ok, failure: report.ok ? undefined : report.failure },
+    onFatal,
+    commit: "turn",
+    ...platform.mailbox,
+  });
+}
+
+/** sampleBytes shows how much is kept. */
+function sampleBytes(registry: Registry, core: TelemetryCore): () => void {
+  const stored = { name: "foedus_telemetry_stored_bytes", help: "Bytes of the events that are kept." };
+  return sampledGauge<never>(registry, stored)({}, () => core.bytes);
 }
 
 /** eventCounter gives what counts events that were kept. */
@@ -89,7 +119,7 @@ function eventCounter(registry: Registry): (effect: Extract<Effect, { kind: "obs
     labels: ["service", "severity"],
   });
   const services = new LabelBound(16);
-  return ({ service, event }) => seen.inc({ service: services.of(service), severity: SEVERITIES[event.severity] });
+  return ({ service, severity, count }) => seen.inc({ service: services.of(service), severity: SEVERITIES[severity] }, count);
 }
 
 const SEVERITIES = { 1: "debug", 2: "info", 3: "warning", 4: "error" } as const;

@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { parseArgs } from "node:util";
 import { systemClock } from "#channel/clock.ts";
 import { ROOT } from "../support/federation.ts";
+import { events } from "./events.ts";
 import { failover } from "./failover.ts";
 import { idle, snapshot, start } from "./hubs.ts";
 import { lending } from "./lending.ts";
@@ -21,6 +22,7 @@ const FAMILIES: Readonly<Record<string, () => Promise<Row[]>>> = {
   latency,
   snapshot,
   split,
+  events,
   log,
   lending,
   failover: () => failover(),

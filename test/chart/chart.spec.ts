@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { SERVICES, withSessions } from "../../services/hub/services.ts";
+import { HTTP_PORT, SERVICES, withSessions } from "../../services/hub/services.ts";
 import { anyMissing, tool } from "../support/tools.ts";
 import { read } from "../tidy/files.ts";
 import { CHART, EXAMPLES, find, HELMS, helmTemplate, KUBERNETES, objectsOf, render, run, SCHEMAS } from "./fixture.ts";
@@ -160,6 +160,34 @@ describe.skipIf(anyMissing(helm))("a pod of the hub", () => {
         },
       ]);
     expect(objects.some(({ kind }) => kind.startsWith("Cluster"))).toBe(false);
+  });
+
+  test("HTTP has a port where a hub in one pod serves it, for clients and not for peers, and nowhere else", () => {
+    const http = { config: { http: { enabled: true } } };
+    const single = render(http, EXAMPLES.get("single")!);
+    const config = (objects: typeof single) => JSON.parse(find(objects, "ConfigMap", "example-foedus-config")["data"]["hub.json"]);
+    expect(config(single).http).toEqual({ enabled: true, host: "0.0.0.0" });
+    expect(find(single, "Service", "example-foedus-hub")["spec"].ports).toContainEqual({
+      name: "http",
+      port: HTTP_PORT,
+      targetPort: "http",
+    });
+    const [container] = find(single, "StatefulSet", "example-foedus-hub")["spec"].template.spec.containers;
+    expect(container.ports).toContainEqual({ name: "http", containerPort: HTTP_PORT });
+    const rules = find(single, "NetworkPolicy", "example-foedus-hub")["spec"].ingress as { from?: unknown[]; ports: { port: string }[] }[];
+    const open = rules.filter(({ ports }) => ports.some(({ port }) => port === "http"));
+    expect([open.length, open[0]?.from]).toEqual([1, [{ podSelector: {} }]]);
+    const peers = single.filter(({ kind, metadata }) => kind === "Service" && metadata.name.endsWith("-peers"));
+    expect(JSON.stringify(peers)).not.toContain("http");
+    const own = render({ config: { http: { enabled: true, host: "127.0.0.1", port: 9_000 } } }, EXAMPLES.get("single")!);
+    expect(config(own).http).toEqual({ enabled: true, host: "127.0.0.1", port: 9_000 });
+    for (const objects of [render({}, EXAMPLES.get("single")!), render(http, EXAMPLES.get("split")!)])
+      expect(
+        objects
+          .filter(({ kind }) => kind !== "ConfigMap")
+          .map((object) => JSON.stringify(object))
+          .join(),
+      ).not.toContain('"http"');
   });
 
   test("a telemetry service is not for peers: no rule and no Service lets them in", () => {

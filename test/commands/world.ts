@@ -2,6 +2,8 @@
 import { createHash } from "node:crypto";
 import type { StoreOp } from "#kernel/core.ts";
 import type { Now } from "#kernel/instant.ts";
+import { AUDIT_LOG } from "../../services/command-forwarding/audit/audit.ts";
+import { OPEN_LOG } from "../../services/command-forwarding/audit/open-commands.ts";
 import { CommandCore } from "../../services/command-forwarding/core.ts";
 import { LOG } from "../../services/command-forwarding/journal/journal.ts";
 import { META_KEY, META_SPACE } from "../../services/command-forwarding/journal/restore.ts";
@@ -19,20 +21,34 @@ import type { Settings } from "../../services/command-forwarding/settings.ts";
 
 /** MemoryDisk holds what was committed; it can be copied, as a backup is. */
 export class MemoryDisk {
-  blobs = new Map<number, Uint8Array>();
+  /** Blobs of the journal, of the audit and of what has begun. */
+  readonly logs = new Map<string, Map<number, Uint8Array>>([LOG, AUDIT_LOG, OPEN_LOG].map((log) => [log, new Map()]));
   meta: Uint8Array | undefined;
+
+  get blobs(): Map<number, Uint8Array> {
+    return this.log(LOG);
+  }
+
+  log(name: string): Map<number, Uint8Array> {
+    return this.logs.get(name) as Map<number, Uint8Array>;
+  }
+
+  /** read gives the blobs of a log in order. */
+  read(name: string): { readonly seq: number; readonly bytes: Uint8Array }[] {
+    return [...this.log(name)].sort(([x], [y]) => x - y).map(([seq, bytes]) => ({ seq, bytes }));
+  }
 
   apply(ops: readonly StoreOp[]): void {
     for (const op of ops) {
-      if (op.op === "append" && op.log === LOG) this.blobs.set(op.seq, op.bytes);
-      else if (op.op === "trim") for (const seq of [...this.blobs.keys()]) if (seq < op.below) this.blobs.delete(seq);
+      if (op.op === "append") this.log(op.log).set(op.seq, op.bytes);
+      else if (op.op === "trim") for (const seq of [...this.log(op.log).keys()]) if (seq < op.below) this.log(op.log).delete(seq);
       if (op.op === "put" && op.space === META_SPACE && op.key === META_KEY) this.meta = op.bytes;
     }
   }
 
   copy(): MemoryDisk {
     const copy = new MemoryDisk();
-    copy.blobs = new Map(this.blobs);
+    for (const [name, blobs] of this.logs) copy.logs.set(name, new Map(blobs));
     copy.meta = this.meta;
     return copy;
   }
@@ -82,8 +98,8 @@ export class MemoryHub {
   #boot(): CommandCore {
     const hash = (data: Uint8Array): Uint8Array => createHash("sha256").update(data).digest();
     const core = new CommandCore({ hubId: this.hubId, settings: this.#settings, hash });
-    const blobs = [...this.disk.blobs].sort(([x], [y]) => x - y).map(([seq, bytes]) => ({ seq, bytes }));
-    core.restore(this.#now(), { meta: this.disk.meta, blobs });
+    const { meta } = this.disk;
+    core.restore(this.#now(), { meta, blobs: this.disk.read(LOG), audit: this.disk.read(AUDIT_LOG), open: this.disk.read(OPEN_LOG) });
     const effects: CommandEffect[] = [];
     core.step(this.#now(), { kind: "start" }, effects);
     for (const effect of effects) if (effect.kind === "persist") this.disk.apply(effect.ops);

@@ -55,15 +55,17 @@ const ACCESS_STATE = 1;
 const ACCESS_SET = 2;
 const ACCESS_GET = 4;
 
-/** loadInventory reads the installed package; about two seconds. */
-export async function loadInventory(): Promise<Inventory> {
+/** Defined is a definition with its features. */
+export interface Defined {
+  readonly definition: Definition;
+  readonly exposes: readonly Expose[];
+}
+
+/** loadDefinitions reads the installed package; about two seconds. */
+export async function loadDefinitions(): Promise<Defined[]> {
   const dist = join(createRequire(import.meta.url).resolve("zigbee-herdsman-converters"), "..");
   const library = (await import(pathToFileURL(join(dist, "index.js")).href)) as { prepareDefinition(definition: unknown): Definition };
-  const nodes: Node[] = [];
-  const unmapped: Unmapped[] = [];
-  const ids = new Set<string>();
-  let definitions = 0;
-  let features = 0;
+  const all: Defined[] = [];
   for (const file of readdirSync(join(dist, "devices")).sort()) {
     if (!file.endsWith(".js") || file === "index.js") continue;
     const loaded = (await import(pathToFileURL(join(dist, "devices", file)).href)) as { definitions: readonly unknown[] };
@@ -71,12 +73,20 @@ export async function loadInventory(): Promise<Inventory> {
       const definition = library.prepareDefinition(raw);
       // Some definitions compute their features from the paired device; the package's own documentation asks with a dummy.
       const exposes = typeof definition.exposes === "function" ? definition.exposes({ isDummyDevice: true }, {}) : definition.exposes;
-      definitions++;
-      features += exposes.length;
-      nodes.push(nodeOf(definition, exposes, ids, unmapped));
+      all.push({ definition, exposes });
     }
   }
-  return { nodes, definitions, features, unmapped };
+  return all;
+}
+
+/** loadInventory makes nodes of the installed package. */
+export async function loadInventory(): Promise<Inventory> {
+  const nodes: Node[] = [];
+  const unmapped: Unmapped[] = [];
+  const ids = new Set<string>();
+  const all = await loadDefinitions();
+  for (const { definition, exposes } of all) nodes.push(nodeOf(definition, exposes, ids, unmapped));
+  return { nodes, definitions: all.length, features: all.reduce((sum, { exposes }) => sum + exposes.length, 0), unmapped };
 }
 
 function nodeOf(definition: Definition, exposes: readonly Expose[], ids: Set<string>, unmapped: Unmapped[]): Node {

@@ -34,7 +34,10 @@ export interface Model {
   readonly story: readonly string[];
   readonly commands: readonly { readonly age: string; readonly caller: string; readonly what: string; readonly refused: string }[];
   readonly events: readonly { readonly age: string; readonly hub: string; readonly severity: string; readonly text: string }[];
+  /** What to type, the most useful first. */
   readonly hints: readonly string[];
+  /** How far the tour is, and how it all ends: in the first line. */
+  readonly status: string;
 }
 
 /** Without an answer for so long, what a hub said is no longer shown as it is now, ms; and then no longer at all. */
@@ -111,21 +114,34 @@ function wrap(line: string, columns: number, indent: string): string[] {
 
 type Styler = (format: Style, text: string) => string;
 
-function hubLines(model: Model, style: Styler): string[] {
-  const head = `  ${pad("hub", 10)}${pad("address", 18)}${pad("own nodes", 12)}${pad("sees of others", 42)}${pad("updates/s", 11)}${pad("memory", 10)}cpu`;
+/** From this width on, all that is known of a hub stands beside it. */
+const WIDE = 110;
+/** Below this height there is no air between sections, and a line has all links of a hub. */
+const HIGH = 36;
+
+function seenOf(hub: HubRow, style: Styler): string {
+  const seen = hub.seen.map(({ hub: other, nodes, freshness, ageMs }) => {
+    const old = ageMs >= AGE_SHOWN_MS;
+    const word = old ? `${Math.round(ageMs / 1_000)} s old` : freshness.toLowerCase();
+    return `${other} ${nodes} ${style(old && freshness === "FRESH" ? "yellow" : (FRESH[freshness] ?? "white"), word)}`;
+  });
+  return seen.length === 0 ? "nothing" : seen.join(", ");
+}
+
+function hubLines(model: Model, style: Styler, columns: number): string[] {
+  const wide = columns >= WIDE;
+  // What is left beside the other columns, of which a narrow screen has fewer.
+  const sees = wide ? 42 : Math.max(12, columns - 40);
+  const address = (text: string): string => (wide ? pad(text, 18) : "");
+  const own = wide ? ["own nodes", 12] : ["own", 8];
+  const head = `  ${pad("hub", 10)}${address("address")}${pad(own[0] as string, own[1] as number)}${pad("sees of others", sees)}${pad("updates/s", 11)}memory${wide ? "    cpu" : ""}`;
   const rows = model.hubs.map((hub) => {
-    const seen = hub.seen
-      .map(({ hub: other, nodes, freshness, ageMs }) => {
-        const old = ageMs >= AGE_SHOWN_MS;
-        const word = old ? `${Math.round(ageMs / 1_000)} s old` : freshness.toLowerCase();
-        return `${other} ${nodes} ${style(old && freshness === "FRESH" ? "yellow" : (FRESH[freshness] ?? "white"), word)}`;
-      })
-      .join(", ");
     const color = HEALTH[hub.health];
-    const name = `${style(color, "●")} ${pad(style("bold", hub.id), 10)}${pad(hub.address, 18)}`;
+    const name = `${style(color, "●")} ${pad(style("bold", hub.id), 10)}${address(hub.address)}`;
     if (hub.health !== "up") return `${name}${style(color, HEALTH_WORDS[hub.health])}`;
-    const numbers = `${pad(String(Math.round(hub.updatesPerSecond)), 11)}${pad(`${hub.rssMiB.toFixed(0)} MiB`, 10)}${hub.cpuPercent.toFixed(0)} %`;
-    return `${name}${pad(String(hub.own), 12)}${pad(seen === "" ? "nothing" : seen, 42)}${numbers}`;
+    const memory = `${hub.rssMiB.toFixed(0)} MiB`;
+    const numbers = `${pad(String(Math.round(hub.updatesPerSecond)), 11)}${wide ? `${pad(memory, 10)}${hub.cpuPercent.toFixed(0)} %` : memory}`;
+    return `${name}${pad(String(hub.own), own[1] as number)}${pad(cut(seenOf(hub, style), sees - 1), sees)}${numbers}`;
   });
   return [style("dim", head), ...rows];
 }
@@ -141,44 +157,98 @@ function linkLines(model: Model, style: Styler): string[] {
   return [head, ...rows];
 }
 
-/** How many lines of story, commands and events are shown; the first that fits the terminal is taken. */
-const SIZES = [
-  [9, 5, 6],
-  [6, 4, 4],
-  [4, 3, 3],
-  [3, 2, 2],
-  [2, 1, 1],
-] as const;
-
-/** render draws the screen: lines of at most `columns` characters, at most `rows` of them. */
-export function render(model: Model, columns: number, rows: number, color = true): string[] {
-  const drawn = SIZES.map((size) => draw(model, columns, size, color));
-  const lines = drawn.find(({ length }) => length <= rows) ?? drawn.at(-1)!;
-  return lines.slice(0, rows).map((line) => printableOutput(cut(line.replace(/[\n\t]/g, " "), columns)));
+/** shortLinks has all links of a hub in one line: what is not operational stands there in words. */
+function shortLinks(model: Model, style: Styler): string[] {
+  const from = [...new Set(model.links.map((link) => link.from))];
+  return from.map((id) => {
+    const links = model.links
+      .filter((link) => link.from === id)
+      .map(({ to, state, rttMs }) => {
+        const color = STATES[state] ?? "red";
+        const word = state === "OPERATIONAL" ? (rttMs > 0 ? ` ${rttMs.toFixed(1)} ms` : "") : ` ${style(color, state)}`;
+        return `${style(color, "●")} ${to}${word}`;
+      });
+    return `  ${pad(id, 10)}→ ${links.join("   ")}`;
+  });
 }
 
-function draw(model: Model, columns: number, [stories, commands, events]: (typeof SIZES)[number], color: boolean): string[] {
+/**
+ * shareOut gives each of some lists its part of the lines that are left: one first, and then by turns, which come as often as a list weighs.
+ * No list gets more than it has.
+ */
+export function shareOut(left: number, lists: readonly { readonly has: number; readonly weight: number }[]): number[] {
+  const given = lists.map(() => 0);
+  let rest = left;
+  const take = (i: number): boolean => {
+    if (rest === 0 || given[i]! >= lists[i]!.has) return false;
+    given[i]!++;
+    rest--;
+    return true;
+  };
+  for (const i of lists.keys()) take(i);
+  for (let took = true; took; ) {
+    took = false;
+    for (const [i, { weight }] of lists.entries()) for (let turn = 0; turn < weight; turn++) took = take(i) || took;
+  }
+  return given;
+}
+
+/** render draws the screen: lines of at most `columns` characters, at most `rows` of them. A low screen says less, a high one more. */
+export function render(model: Model, columns: number, rows: number, color = true): string[] {
+  return draw(model, columns, rows, color)
+    .slice(0, rows)
+    .map((line) => printableOutput(cut(line.replace(/[\n\t]/g, " "), columns)));
+}
+
+/** titleLine says what this is, how far it is, and how it ends. */
+function titleLine({ status }: Model, style: Styler, columns: number): string {
+  const [name, what] = [" FOEDUS ", "hubs of different owners, working as one"];
+  const room = columns - name.length - 1;
+  const said = what.length + 3 + status.length <= room ? `${what}${" ".repeat(room - what.length - status.length)}${status}` : status;
+  return `${style(["bold", "inverse"], name)} ${style("dim", said)}`;
+}
+
+function draw(model: Model, columns: number, rows: number, color: boolean): string[] {
   const style: Styler = (format, text) => (color ? styleText(format, text, { validateStream: false }) : text);
   const title = (text: string): string =>
     `${style(["bold", "cyan"], text)} ${style("dim", "─".repeat(Math.max(0, columns - text.length - 1)))}`;
-  const commandLines = model.commands.slice(-commands).map(({ age, caller, what, refused }) => {
+  const commands = model.commands.map(({ age, caller, what, refused }) => {
     const outcome = refused === "" ? style("green", "done") : style("yellow", printable(refused));
     return `  ${style("dim", pad(age, 8))}${pad(printable(caller), 9)}→ ${printable(what)}  ${outcome}`;
   });
-  const eventLines = model.events.slice(-events).map(({ age, hub, severity, text }) => {
+  const events = model.events.map(({ age, hub, severity, text }) => {
     return `  ${style("dim", pad(age, 8))}${pad(hub, 9)}${severity === "INFO" ? printable(text) : style("yellow", printable(text))}`;
   });
-  const parts: readonly (readonly [string, readonly string[]])[] = [
-    ["hubs", hubLines(model, style)],
-    ["links", linkLines(model, style)],
-    ["what happens", model.story.slice(-stories).flatMap((line) => wrap(`  ${printable(line)}`, columns, "    "))],
-    ["last commands", commandLines],
-    ["last events", eventLines],
-    ["try it in another terminal", model.hints.flatMap((hint) => wrap(`  ${hint}`, columns, "    "))],
+  const high = rows >= HIGH;
+  const fixed: readonly (readonly [string, readonly string[]])[] = [
+    ["hubs", hubLines(model, style, columns)],
+    ["links", high ? linkLines(model, style) : shortLinks(model, style)],
   ];
-  const lines = [`${style(["bold", "inverse"], " FOEDUS ")} ${style("dim", "hubs of different owners, working as one")}`];
-  for (const [name, content] of parts) lines.push("", title(name), ...content);
-  return lines;
+  const story = model.story.flatMap((line) => wrap(`  ${printable(line)}`, columns, "    "));
+  const hints = model.hints.flatMap((hint) => wrap(`  ${hint}`, columns, "    "));
+  const lists = [
+    { title: "what happens", lines: story, weight: 3 },
+    { title: "last commands", lines: commands, weight: 2 },
+    { title: "last events", lines: events, weight: 2 },
+    { title: "try it in another terminal", lines: hints, weight: high ? 4 : 1 },
+  ];
+  const gap = high ? 1 : 0;
+  const used = 1 + [...fixed.map(([, lines]) => lines.length), ...lists.map(() => 0)].reduce((sum, lines) => sum + lines + 1 + gap, 0);
+  const given = shareOut(
+    Math.max(0, rows - used),
+    lists.map(({ lines, weight }) => ({ has: lines.length, weight })),
+  );
+  const parts: readonly (readonly [string, readonly string[]])[] = [
+    ...fixed,
+    // The end of what happens, and the beginning of what to type.
+    ...lists.map(({ title: name, lines }, i) => {
+      const count = given[i]!;
+      return [name, lines === hints ? lines.slice(0, count) : count === 0 ? [] : lines.slice(-count)] as const;
+    }),
+  ];
+  const drawn = [titleLine(model, style, columns)];
+  for (const [name, content] of parts) drawn.push(...(high ? [""] : []), title(name), ...content);
+  return drawn;
 }
 
 const COLORS: Readonly<Record<string, string>> = { "31": "#f85149", "32": "#3fb950", "33": "#d29922", "36": "#39c5cf", "37": "#c9d1d9" };

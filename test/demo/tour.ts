@@ -17,11 +17,20 @@ async function total(clients: Clients, hubId: string): Promise<number> {
     .total;
 }
 
+/** Pace is called before each step, with its number and how many there are, and may wait until it has been read. */
+export type Pace = (step: number, of: number) => Promise<void>;
+
 /** tour plays all steps and answers how many there were. */
-export async function tour(federation: Federation, { say, atEnd }: Pick<Stage, "say" | "atEnd">): Promise<number> {
+export async function tour(
+  federation: Federation,
+  { say, atEnd, pace }: Pick<Stage, "say" | "atEnd"> & { readonly pace: Pace },
+): Promise<number> {
   const [home, factory, lab] = ["home", "factory", "lab"].map((id) => federation.hub(id).clients()) as [Clients, Clients, Clients];
   const steps = [share, command, change, refusals, secret, agent, found, vote, lend, move, crash] as const;
-  for (const step of steps) await step({ federation, home, factory, lab, say, atEnd });
+  for (const [at, step] of steps.entries()) {
+    await pace(at + 1, steps.length);
+    await step({ federation, home, factory, lab, say, atEnd });
+  }
   return steps.length;
 }
 

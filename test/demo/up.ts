@@ -36,9 +36,9 @@ const SETTLE_MS = 18_000;
 
 const GRPCURL = ".tools/bin/grpcurl";
 const HINTS = [
-  'alias foedus="$PWD/node_modules/.bin/node $PWD/cli/main.ts"',
-  "foedus status --hub home          foedus peers --hub lab           foedus doctor --hub factory",
+  'export PATH="$PWD/bin:$PATH"      # then',
   "foedus send factory/demo-lamp state ON --hub home",
+  "foedus status --hub home          foedus peers --hub lab           foedus doctor --hub factory",
   "foedus watch factory/demo-lamp --hub lab          foedus federation members --hub lab",
   `pki=${relative(ROOT, join(DEMO_PKI, "home"))}`,
   `node_modules/.bin/buf curl --protocol grpc --cacert $pki/ca.pem --cert $pki/operator-admin.pem --key $pki/operator-admin.key https://localhost:${DEMO_PORT}/foedus.hub.v1alpha1.HubService/GetStatus`,
@@ -51,7 +51,14 @@ const HINTS = [
 
 const only = process.argv.includes("--tour");
 const screenshot = process.argv.find((argument) => argument.startsWith("--screenshot="))?.slice("--screenshot=".length);
-const live = process.stdout.isTTY === true && !only;
+// A terminal that cannot be written over (TERM=dumb) is told in lines, as a pipe is.
+const live = process.stdout.isTTY === true && process.env["TERM"] !== "dumb" && !only;
+/** The alternate screen, without a cursor; what was on the terminal comes back at the end. */
+const [ENTER, LEAVE] = ["\u001b[?1049h\u001b[?25l\u001b[2J", "\u001b[?25h\u001b[?1049l"];
+/** Time to read a step of the tour before the next one begins, ms; nobody reads along where there is no live screen. */
+const READING_MS = live ? Number(process.env["FOEDUS_DEMO_PACE_MS"] ?? 2_500) : 0;
+/** How it ends, in the first line of the screen. */
+const ENDS = "ctrl-c stops the hubs";
 const startedAt = systemClock.mono();
 const story: string[] = [];
 const commands: (RanCommand & { readonly at: number })[] = [];
@@ -59,6 +66,17 @@ const events: { at: number; hub: string; severity: string; text: string }[] = []
 
 /** The live screen is drawn from when the hubs are up; what is said before is printed, and is on it too. */
 let drawn = false;
+let progress = "starting";
+/** What of the story stands on the terminal already, before the live screen. */
+let printed = 0;
+
+/** leave brings back what was on the terminal, and says there what the screen said: it is gone with it. */
+function leave(): void {
+  if (!drawn) return;
+  drawn = false;
+  const told = story.slice(printed).map((line) => `          ${line}\n`);
+  process.stdout.write(`${LEAVE}${told.join("")}`);
+}
 
 function say(line: string): void {
   story.push(line);
@@ -246,6 +264,7 @@ function model(watchers: readonly Watcher[]): Model {
       .toSorted((a, b) => a.at - b.at)
       .map((event) => ({ age: ageOf(now - event.at), hub: event.hub, severity: event.severity, text: event.text })),
     hints: HINTS,
+    status: `${progress} · ${ENDS}`,
   };
 }
 
@@ -258,7 +277,10 @@ async function main(): Promise<number> {
   // SIGHUP: the terminal is closed. A second one may follow, from the shell, and must not end this before the hubs are stopped.
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
     process[signal === "SIGHUP" ? "on" : "once"](signal, () => {
-      if (!stop.signal.aborted) process.stdout.write("\nstopping…\n");
+      if (!stop.signal.aborted) {
+        leave();
+        process.stdout.write("\nstopping the hubs…\n");
+      }
       stop.abort();
     });
   const federation = await startHubs(stopped);
@@ -269,6 +291,7 @@ async function main(): Promise<number> {
     // A tour that was interrupted between the end of a hub and its return may have started it again meanwhile.
     if (stop.signal.aborted) await federation.stop();
     rmSync(PID_FILE, { force: true });
+    if (process.stdout.isTTY && !only) process.stdout.write("all hubs stopped\n");
   }
 }
 
@@ -278,7 +301,8 @@ async function run(federation: Federation, stop: AbortController, stopped: Promi
   const draw = async (): Promise<void> => {
     await Promise.all(watchers.map((watcher) => watcher.look()));
     if (!live || stop.signal.aborted) return;
-    const lines = render(model(watchers), process.stdout.columns ?? COLUMNS, (process.stdout.rows ?? 50) - 1);
+    const lines = render(model(watchers), (process.stdout.columns || 80) - 1, process.stdout.rows || 24, process.stdout.hasColors());
+    // A column less: what is cleared behind a line that reaches the last one would be its last character.
     // Lines are overwritten in place and only what is left of the last picture is cleared: no flicker.
     process.stdout.write(`\u001b[H${lines.map((line) => `${line}\u001b[K`).join("\n")}\u001b[J`);
   };
@@ -288,8 +312,9 @@ async function run(federation: Federation, stop: AbortController, stopped: Promi
       await new Promise<void>((resolve) => systemClock.setTimer(REFRESH_MS, resolve));
     }
   };
+  printed = story.length;
   drawn = live;
-  if (live) process.stdout.write("\u001b[2J");
+  if (live) process.stdout.write(ENTER);
   const drawing = loop();
   let code = 0;
   let gateways: readonly Gateway[] = [];
@@ -297,8 +322,13 @@ async function run(federation: Federation, stop: AbortController, stopped: Promi
   const ends: (() => void)[] = [];
   try {
     gateways = await Promise.race([startNodes(federation), interrupted(stopped)]);
-    const steps = await Promise.race([tour(federation, { say, atEnd: (end) => ends.push(end) }), interrupted(stopped)]);
+    const pace = async (step: number, of: number): Promise<void> => {
+      progress = `step ${step} of ${of}`;
+      if (step > 1 && READING_MS > 0) await new Promise<void>((resolve) => systemClock.setTimer(READING_MS, resolve));
+    };
+    const steps = await Promise.race([tour(federation, { say, atEnd: (end) => ends.push(end), pace }), interrupted(stopped)]);
     say(`the tour is over: ${steps} steps, all as promised`);
+    progress = "the tour is over, the hubs stay up";
   } catch (error) {
     const asked = error instanceof Interrupted;
     code = asked && !only ? 0 : 1;
@@ -318,7 +348,7 @@ async function run(federation: Federation, stop: AbortController, stopped: Promi
   for (const gateway of gateways) gateway.stop();
   for (const end of ends) end();
   await Promise.all([drawing, following]);
-  if (live) process.stdout.write("\nall hubs stopped\n");
+  leave();
   return code;
 }
 

@@ -101,8 +101,7 @@ describe.skipIf(python.reason !== undefined)("the Python client", () => {
           .replaceAll(/\bwheel\b/g, wheel)
           .replaceAll(" smoke.py", ` ${join(CLIENT, "smoke.py")}`)
           .replace("localhost:18800", home.address("discovery"))
-          .replace("--hub-id my-hub", "--hub-id home")
-          .replaceAll("../../my-hub/pki/", `${home.pkiDir}/`)
+          .replaceAll("../../home/pki/", `${home.pkiDir}/`)
           .replaceAll("gateway-devices", "gateway-zigbee");
         // The page has one port for all; in split mode there is more to say.
         const more = home.split

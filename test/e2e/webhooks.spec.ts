@@ -30,8 +30,8 @@ const sink = (more: object = {}) => ({
 });
 
 /** prepare writes what the hub of this test needs, and does not start it. */
-async function prepare(webhooks: Readonly<Record<string, object>>, more: object = {}): Promise<void> {
-  federation = await Federation.prepare({ hubs: [{ id: "home", peers: [], config: { webhooks, ...more } }], logLevel: "debug" });
+async function prepare(webhooks: Readonly<Record<string, object>>, more: object = {}, mode: "single" | "split" = "single"): Promise<void> {
+  federation = await Federation.prepare({ hubs: [{ id: "home", peers: [], mode, config: { webhooks, ...more } }], logLevel: "debug" });
   home = federation.hub("home");
   writeFileSync(join(home.dir, "webhook.secret"), `${WORD}\n`, { mode: 0o600 });
   writeFileSync(join(home.dir, "receiver-ca.pem"), receiverCa.caPem);
@@ -165,6 +165,19 @@ describe("webhooks of a running hub", () => {
     expect(await home.ops("/readyz")).toContain('"ready":true');
   }, 60_000);
 
+  test("one that telemetry has no room for says so, and the others go on", async () => {
+    await prepare({ one: sink(), two: sink() }, { telemetry: { watchers: 1 } });
+    await home.start();
+    const status = await until("one of them saying so", async () => {
+      const page = await home.ops("/statusz");
+      return /webhook \w+ position=[1-9]/.test(page) && /webhook \w+ position=0 .*why="/.test(page) ? page : undefined;
+    });
+    expect(status.match(/why="/g)?.length).toBe(1);
+    const told = await report(2);
+    await posted(told);
+    expect(texts(receiver.taken)).toEqual(told);
+  }, 60_000);
+
   test("an answer that has no end, and one that never comes, hold nothing up", async () => {
     await prepare({ all: sink({ timeout_ms: 500 }) });
     receiver.answer = (_, response, count) => {
@@ -189,6 +202,18 @@ function openTo(file: string): void {
   writeFileSync(file, WORD);
   chmodSync(file, 0o644);
 }
+
+test("with one process per service, that of telemetry posts what happens in all of them", async () => {
+  await prepare({ all: sink({ kinds: [] }) }, {}, "split");
+  await home.start();
+  await until("the sink being there", async () => /webhook all position=[1-9]/.test(await home.ops("/statusz", "telemetry")));
+  await home.end("SIGTERM", "coordination");
+  home.startProcess("coordination");
+  const told = await report(3);
+  await posted(told);
+  expect(texts(receiver.taken).filter((text) => told.includes(String(text)))).toEqual(told);
+  for (const name of ["discovery", "registry-sync"]) expect(await home.ops("/statusz", name)).not.toContain("webhook");
+}, 120_000);
 
 describe("a hub with webhooks that cannot be", () => {
   test.each([

@@ -1,4 +1,5 @@
 import { create, type DescField, toBinary } from "@bufbuild/protobuf";
+import { systemClock } from "#channel/clock.ts";
 import { decodeRequest, Malformed } from "#channel/messages.ts";
 import { validateRequest } from "#channel/validation.ts";
 import {
@@ -12,6 +13,7 @@ import {
   WatchPeersResponseSchema,
 } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { type SessionFrame, SessionFrameSchema } from "#gen/foedus/discovery/v1alpha1/session_pb.ts";
+import { AuditBatchSchema, type CopyAuditRequest, CopyAuditRequestSchema } from "#gen/foedus/telemetry/v1alpha1/audit_pb.ts";
 import {
   ListEventsResponseSchema,
   type ReportEventsRequest,
@@ -20,6 +22,7 @@ import {
   WatchEventsRequestSchema,
   WatchEventsResponseSchema,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { FoedusError } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
 import {
   decodeRecord,
@@ -35,9 +38,19 @@ import { DiscoveryCore } from "../../services/discovery/core.ts";
 import type { Effect, Input } from "../../services/discovery/messages.ts";
 import { PEER_SPACE } from "../../services/discovery/peers/peer-table.ts";
 import type { CoreConfig } from "../../services/discovery/settings.ts";
-import { eventToProto, filterFromProto, happeningCodec, reportFromProto } from "../../services/telemetry/codec.ts";
-import { EVENT_LOG, TelemetryCore } from "../../services/telemetry/core.ts";
-import type { Effect as TelemetryEffect, Input as TelemetryInput } from "../../services/telemetry/messages.ts";
+import {
+  auditBatchFrom,
+  eventsIn,
+  filterFromProto,
+  happeningCodec,
+  reportFromProto,
+  wantedBy,
+} from "../../services/telemetry/codec/events.ts";
+import { AUDIT_KEY, META_SPACE, TelemetryCore } from "../../services/telemetry/core.ts";
+import { SUMMARY_SPACE, TAIL_LOG } from "../../services/telemetry/log/event-log.ts";
+import type { HappeningFilter, Effect as TelemetryEffect, Input as TelemetryInput } from "../../services/telemetry/messages.ts";
+import { EventReader } from "../../services/telemetry/shell/event-reader.ts";
+import { MemoryStore } from "../fakes/memory-store.ts";
 import { Generator } from "./raw-message.ts";
 import { must, Tally, type Target } from "./target.ts";
 
@@ -77,6 +90,13 @@ function hint({ name }: DescField): bigint | number | string | undefined {
   return undefined;
 }
 
+function createTelemetry(store: MemoryStore): TelemetryCore {
+  const core = new TelemetryCore({ codec: happeningCodec, retention: { events: 100, bytes: 2 ** 30, ms: 2 ** 50 }, watchers: 2 });
+  const [tail, summaries] = [store.read(TAIL_LOG, 0), store.space(SUMMARY_SPACE)];
+  core.restore({ tail, summaries, legacy: [], audit: store.get(META_SPACE, AUDIT_KEY) });
+  return core;
+}
+
 /** ServicesTarget is discovery and telemetry: what a peer says of itself, answers and announces, and what services report. */
 export class ServicesTarget extends Tally implements Target {
   readonly name = "discovery and telemetry: introductions, answers, reports";
@@ -84,23 +104,24 @@ export class ServicesTarget extends Tally implements Target {
   #mono = 0;
   #stored = new Map<string, Uint8Array>();
   #discovery = new DiscoveryCore({ config: CONFIG, prng: new Prng(1), codec: recordCodec });
-  #events = new Map<number, Uint8Array>();
-  #telemetry = new TelemetryCore({ codec: happeningCodec, eventsKept: 100, watchers: 2 });
+  #events = new MemoryStore();
+  #telemetry = createTelemetry(this.#events);
+  #filter: HappeningFilter = filterFromProto(undefined);
   #attempt = 0;
 
   renew(): void {
     [this.#mono, this.#attempt] = [0, 0];
     this.#stored = new Map();
     this.#discover();
-    this.#events = new Map();
-    this.#telemetry = new TelemetryCore({ codec: happeningCodec, eventsKept: 100, watchers: 2 });
+    this.#events = new MemoryStore();
+    this.#telemetry = createTelemetry(this.#events);
   }
 
   take(prng: Prng): void {
     const generator = new Generator(prng, hint);
     generator.mood();
     this.#mono += prng.below(2_000);
-    const kinds = [this.#hello, this.#answer, this.#announce, this.#sessions, this.#report, this.#watch];
+    const kinds = [this.#hello, this.#answer, this.#announce, this.#sessions, this.#report, this.#copy, this.#watch];
     generator.pick(kinds).call(this, generator);
     if (prng.chance(0.1)) this.#show();
     if (prng.chance(0.02)) this.#restart();
@@ -187,10 +208,25 @@ export class ServicesTarget extends Tally implements Target {
     this.#tell({ kind: "report", call: 1, service, events, links: undefined, dropped: Number(dropped) });
   }
 
+  /** copy gives telemetry an audit batch that was made up, or bytes that are none. */
+  #copy(generator: Generator): void {
+    const request = this.#decode<CopyAuditRequest>(CopyAuditRequestSchema, generator.message(CopyAuditRequestSchema));
+    const made = generator.message(AuditBatchSchema);
+    for (const bytes of [made, ...(request?.batches ?? [])]) {
+      try {
+        this.#tell({ kind: "copy", call: 1, batches: [auditBatchFrom(bytes)] });
+      } catch (error) {
+        must(error instanceof FoedusError, "a batch that is none is not refused");
+        this.refuse((error as FoedusError).failure.reason);
+      }
+    }
+  }
+
   #watch(generator: Generator): void {
     const request = this.#decode<WatchEventsRequest>(WatchEventsRequestSchema, generator.message(WatchEventsRequestSchema));
     if (request === undefined) return;
-    this.#tell({ kind: "watch", watch: 2, caller: "c", filter: filterFromProto(request.filter), fromSeq: Number(request.fromSeq) });
+    this.#filter = filterFromProto(request.filter);
+    this.#tell({ kind: "watch", watch: 2, caller: "c", wanted: wantedBy(this.#filter), fromSeq: Number(request.fromSeq) });
     this.#tell({ kind: "watch_end", watch: 2 });
   }
 
@@ -198,38 +234,30 @@ export class ServicesTarget extends Tally implements Target {
     const out: TelemetryEffect[] = [];
     this.#telemetry.step({ mono: this.#mono, wall: WALL + this.#mono }, input, out);
     for (const effect of out) {
-      if (effect.kind === "persist")
-        for (const op of effect.ops) {
-          if (op.op === "append" && op.log === EVENT_LOG) this.#events.set(op.seq, op.bytes);
-          if (op.op === "trim") for (const seq of [...this.#events.keys()]) if (seq < op.below) this.#events.delete(seq);
-        }
-      if (effect.kind === "push")
-        toBinary(
-          WatchEventsResponseSchema,
-          create(WatchEventsResponseSchema, {
-            events: effect.events.map(eventToProto),
-            missed: BigInt(effect.missed),
-            nextSeq: BigInt(effect.nextSeq),
-          }),
-        );
+      if (effect.kind === "persist") must((this.#events.commit(effect.ops) as { readonly ok: boolean }).ok, "events cannot be stored");
+      if (effect.kind === "push") {
+        const events = new EventReader(this.#events, systemClock, "me").pushed(effect, this.#filter) ?? [];
+        const [missed, nextSeq] = [BigInt(effect.missed), BigInt(effect.nextSeq)];
+        toBinary(WatchEventsResponseSchema, create(WatchEventsResponseSchema, { events, missed, nextSeq }));
+      }
       if (effect.kind === "listed")
-        toBinary(
-          ListEventsResponseSchema,
-          create(ListEventsResponseSchema, { events: effect.events.map(eventToProto), nextBeforeSeq: BigInt(effect.nextBeforeSeq) }),
-        );
+        for (const { bytes, first } of effect.rows)
+          toBinary(
+            ListEventsResponseSchema,
+            create(ListEventsResponseSchema, { events: [...eventsIn(bytes, first, 0, this.#filter, "me")] }),
+          );
     }
   }
 
   /** show is what an operator asks for: it can be written, whatever came in. */
   #show(): void {
     this.#give({ kind: "list", call: 1, peer: undefined });
-    this.#tell({ kind: "list", call: 1, filter: filterFromProto(undefined), limit: 100, beforeSeq: 0 });
+    this.#tell({ kind: "list", call: 1, wanted: wantedBy(this.#filter), beforeSeq: 0 });
     this.#discovery.describe();
   }
 
   #restart(): void {
     this.#discover();
-    this.#telemetry = new TelemetryCore({ codec: happeningCodec, eventsKept: 100, watchers: 2 });
-    this.#telemetry.restore([...this.#events].sort(([a], [b]) => a - b).map(([seq, bytes]) => ({ seq, bytes })));
+    this.#telemetry = createTelemetry(this.#events);
   }
 }

@@ -30,7 +30,7 @@ export function read(path: string): string {
 
 /** sources lists the TypeScript files of the project, generated code left out. */
 export function sources(): string[] {
-  return ["services", "clients", "cli", "certs", "console", "test", "tools"].flatMap((folder) =>
+  return ["services", "clients", "adapters", "cli", "certs", "console", "test", "tools"].flatMap((folder) =>
     filesUnder(folder, (path) => /\.tsx?$/.test(path)),
   );
 }
@@ -63,6 +63,7 @@ export type Area =
   | "tools"
   | "npm"
   | "node"
+  | `adapter:${string}`
   | `service:${string}`;
 
 /** areaOf a file, by its path from the root. */
@@ -75,6 +76,8 @@ export function areaOf(path: string): Area {
   if (path.startsWith("services/hub/")) return "hub";
   const service = /^services\/([a-z-]+)\//.exec(path)?.[1];
   if (service !== undefined) return `service:${service}`;
+  const adapter = /^adapters\/([a-z0-9-]+)\//.exec(path)?.[1];
+  if (adapter !== undefined) return `adapter:${adapter}`;
   if (path.startsWith("cli/")) return "cli";
   if (path.startsWith("certs/")) return "certs";
   if (path.startsWith("console/")) return "console";

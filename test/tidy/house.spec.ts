@@ -47,7 +47,9 @@ function pathsIn(text: string): string[] {
     "#gen": "proto/gen",
   };
   return [
-    ...text.matchAll(/(?<![\w./-])(?:\.\/)?(#kernel|#channel|#runtime|#gen|services|clients|cli|certs|test|tools)\/([\w./-]+\.ts)\b/g),
+    ...text.matchAll(
+      /(?<![\w./-])(?:\.\/)?(#kernel|#channel|#runtime|#gen|services|clients|adapters|cli|certs|test|tools)\/([\w./-]+\.ts)\b/g,
+    ),
   ].map(([, room = "", path = ""]) => `${aliases[room] ?? room}/${path}`);
 }
 
@@ -57,7 +59,7 @@ function longer(lines: readonly (readonly [string, number])[], limit: number): R
 }
 
 describe("sizes", () => {
-  const paths = ["services", "cli", "clients", "certs", "console"].flatMap((folder) =>
+  const paths = ["services", "cli", "clients", "adapters", "certs", "console"].flatMap((folder) =>
     filesUnder(folder, (path) => /\.tsx?$/.test(path) && !isTest(path)),
   );
   const texts = new Map(paths.map((path) => [path, read(path)] as const));
@@ -130,7 +132,7 @@ describe("sizes", () => {
 });
 
 describe("rooms of the house", () => {
-  const files = sources().filter((path) => /^(services|clients|cli|certs)\//.test(path) && !isTest(path));
+  const files = sources().filter((path) => /^(services|clients|adapters|cli|certs)\//.test(path) && !isTest(path));
 
   test("no file reaches itself through its imports, those of types included", () => {
     const graph = new Map(files.map((file) => [file, importsOf(file).map(({ target }) => target)]));
@@ -173,7 +175,7 @@ describe("rooms of the house", () => {
   test("pages name no file that is not there", () => {
     const pages = [
       ...["README.md", "CONTRIBUTING.md", "Makefile"],
-      ...["services", "cli", "certs", "clients", "docs", "helm", "ops", "test", "tools"].flatMap((folder) =>
+      ...["services", "cli", "certs", "clients", "adapters", "docs", "helm", "ops", "test", "tools"].flatMap((folder) =>
         filesUnder(folder, (path) => path.endsWith(".md") && !path.startsWith("docs/adr/")),
       ),
     ];

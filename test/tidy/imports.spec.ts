@@ -52,6 +52,8 @@ function allowed(item: Import): string | undefined {
       return "the runtime knows the kernel, the common schema and packages, and no service";
     }
     case "hub":
+      if (item.area.startsWith("adapter:") && !item.target.endsWith("/config.ts"))
+        return "the hub knows an adapter by its configuration, and runs it as a process of its own";
       if (item.area.startsWith("service:") && !item.target.endsWith("/index.ts") && !item.target.endsWith("/config.ts"))
         return "the hub enters a service through its index.ts";
       if (item.area === "cli") return "the hub does not know the command line";
@@ -74,6 +76,12 @@ function allowed(item: Import): string | undefined {
         ? undefined
         : "the page knows its own files, the kernel, and packages for browsers";
     default: {
+      if (from.startsWith("adapter:")) {
+        if (item.target === "clients/typescript/index.ts" || item.target === "clients/typescript/schema.ts") return undefined;
+        if (["kernel", "npm", "node", "adapter:shared", from].includes(item.area)) return undefined;
+        return "an adapter stands on the SDK and its own libraries: it knows neither services nor other adapters";
+      }
+      if (item.area.startsWith("adapter:")) return "a service does not know what stands on the SDK";
       if (item.area.startsWith("service:") && item.area !== from)
         return "services do not import each other: declare a port, the hub wires it";
       if (item.area === "sdk") return "a service declares a port for what it needs of another one; the hub wires it with the SDK";
@@ -137,6 +145,11 @@ describe("who may import whom", () => {
     ).toBeDefined();
     expect(
       allowed({ from: "services/runtime/x.ts", line: 1, target: "proto/gen/foedus/hub/v1alpha1/hub_service_pb.ts", area: "gen" }),
+    ).toBeDefined();
+    for (const target of ["services/runtime/clock.ts", "services/hub/config.ts", "clients/typescript/hub.ts", "adapters/other/x.ts"])
+      expect(allowed({ from: "adapters/mqtt/x.ts", line: 1, target, area: areaOf(target) })).toBeDefined();
+    expect(
+      allowed({ from: "services/hub/x.ts", line: 1, target: "adapters/mqtt/broker.ts", area: areaOf("adapters/mqtt/broker.ts") }),
     ).toBeDefined();
     for (const target of ["services/runtime/clock.ts", "services/registry-sync/core.ts", "services/hub/index.ts"])
       expect(allowed({ from: "clients/typescript/x.ts", line: 1, target, area: areaOf(target) })).toBeDefined();

@@ -94,7 +94,7 @@ export function problemsOf(files: ReadonlyMap<string, string>): string[] {
 
 /** citingFiles are the files that define invariants or may cite them, with their texts. */
 export function citingFiles(): Map<string, string> {
-  const paths = ["services", "cli", "clients", "certs", "test", "docs", "proto"].flatMap((folder) =>
+  const paths = ["services", "cli", "clients", "adapters", "certs", "test", "docs", "proto"].flatMap((folder) =>
     filesUnder(
       folder,
       (path) =>

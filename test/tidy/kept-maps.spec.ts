@@ -8,7 +8,7 @@ const FIELD = /^ {2}(?:(?:private|readonly|static) )*(#?\w+)(?:: [^=\n]+)? = (?:
 const IN_RECORD = /\b(\w+): new (?:Map|Set)(?:<[^(]*>)?\(\)/gm;
 
 const kept = sources()
-  .filter((path) => /^(services|clients)\//.test(path) && !isTest(path))
+  .filter((path) => /^(services|clients|adapters)\//.test(path) && !isTest(path))
   .flatMap((path) => {
     const text = read(path);
     const names = [FIELD, IN_RECORD].flatMap((what) => [...text.matchAll(what)].map(([, name]) => name));

@@ -47,7 +47,7 @@ describe("one word per service, spelled by rule", () => {
   });
 
   test("files are in kebab case", () => {
-    const odd = ["services", "clients", "cli", "certs", "test"]
+    const odd = ["services", "clients", "adapters", "cli", "certs", "test"]
       .flatMap((folder) => filesUnder(folder, (path) => path.endsWith(".ts")))
       .filter((path) => !/^[a-z0-9-]+(\.[a-z0-9-]+)*\.ts$/.test(path.split("/").at(-1)!));
     expect(odd).toEqual([]);

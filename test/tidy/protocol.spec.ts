@@ -99,7 +99,7 @@ describe("docs/PROTOCOL.md", () => {
   });
 
   test("every rule that code, schema, tests and other pages cite is there", () => {
-    const files = ["services", "cli", "certs", "clients", "proto", "test", "docs"].flatMap((folder) =>
+    const files = ["services", "cli", "certs", "clients", "adapters", "proto", "test", "docs"].flatMap((folder) =>
       filesUnder(
         folder,
         (path) => /\.(ts|py|proto|md)$/.test(path) && !path.startsWith("proto/gen/") && path !== "test/tidy/protocol.spec.ts",

@@ -65,7 +65,7 @@ describe("docs/REQUIREMENTS.md", () => {
   });
 
   test("every id that a test cites is on the page", () => {
-    const specs = ["services", "clients", "cli", "certs", "test"].flatMap((folder) =>
+    const specs = ["services", "clients", "adapters", "cli", "certs", "test"].flatMap((folder) =>
       filesUnder(folder, (path) => path.endsWith(".spec.ts")),
     );
     const known = new Set(ROWS.map(({ id }) => id));

@@ -22,7 +22,7 @@ const FIXED: Readonly<Record<string, string>> = {
 /** A wait before the next try that is a number, or one that a class is given. */
 const WAIT = /\bconst \w*RETRY\w*_MS = |\b(?:\w+R|r)etryMs\b|\bstoreRetryMs\b|\bRETRY_DELAY_MS\b/;
 
-const files = sources().filter((path) => /^(services|clients|cli)\//.test(path) && !isTest(path));
+const files = sources().filter((path) => /^(services|clients|adapters|cli)\//.test(path) && !isTest(path));
 
 test("F-8 what is tried again after a fixed wait stands in the table with its reason", () => {
   const found = files.filter((path) => WAIT.test(read(path)));

@@ -69,7 +69,7 @@ const PARTS: readonly (readonly [path: string, now: RegExp, wanted: string])[] =
     )}.`,
   ],
   [
-    "README.md",
+    "docs/INSTALL.md",
     /then the same with `[^.]*\./,
     `then the same with ${series(
       SERVICES.filter((name) => TABLE[name].port !== DEFAULT_PORT).map((name) => `\`${name}\``),

@@ -72,6 +72,11 @@ const BANS: readonly Ban[] = [
   { token: /:\s*any\b|<any>|\bas any\b/, instead: "name the type, or use unknown", home: () => false },
   { token: /\benum \w+ \{|\bnamespace \w+ \{/, instead: "erasable syntax only: a const object and a union type", home: () => false },
   { token: /@ts-(?:ignore|nocheck)/, instead: "mend the type", home: () => false },
+  {
+    token: /\bimport \{ z \}/,
+    instead: "import * as z: of the object z, all of zod gets into the bundle and costs a hub 10 MB of memory",
+    home: () => false,
+  },
 ];
 
 /** Tests may do more, but not everything: no skipping, no randomness without a seed, no type holes. */

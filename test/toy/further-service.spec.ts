@@ -19,7 +19,6 @@ const OWN = /^(?:services|proto\/foedus|proto\/gen\/foedus)\/toy\//;
 /** Files that `make generate` writes from the table and the schema. */
 const GENERATED = [
   "Dockerfile",
-  "README.md",
   "clients/python/src/foedus/_core/methods.py",
   "clients/typescript/reach/target.ts",
   "docs/CONFIG.md",

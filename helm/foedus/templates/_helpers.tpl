@@ -91,6 +91,12 @@ ipFamilies: [{{ join ", " . }}]
 {{- dict "host" (default $root.Values.advertise.host $host) "port" $port | toJson -}}
 {{- end -}}
 
+{{/* Port of HTTP of one process, if it serves that: (list . "hub"). Empty if not. */}}
+{{- define "foedus.httpPort" -}}
+{{- $http := default dict (index . 0).Values.config.http -}}
+{{- if and (eq (index . 1) "hub") $http.enabled -}}{{ default 18809 $http.port | int }}{{- end -}}
+{{- end -}}
+
 {{/* hub.json: the same file for every process of the hub. */}}
 {{- define "foedus.config" -}}
 {{- $root := . -}}
@@ -108,6 +114,7 @@ ipFamilies: [{{ join ", " . }}]
 {{- $_ := set $config "listen" (dict "host" (include "foedus.anyAddress" .) "port" (int .Values.services.hub.port)) -}}
 {{- with $told.host -}}{{- $_ := set $config "advertise_host" . -}}{{- end -}}
 {{- with int $told.port -}}{{- $_ := set $config "advertise_port" . -}}{{- end -}}
+{{- if include "foedus.httpPort" (list . "hub") -}}{{- $_ := set $config "http" (merge (deepCopy .Values.config.http) (dict "host" (include "foedus.anyAddress" .))) -}}{{- end -}}
 {{- else -}}
 {{- with .Values.advertise.host -}}{{- $_ := set $config "advertise_host" . -}}{{- end -}}
 {{- $services := dict -}}

@@ -1,5 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
+import type { Audit } from "../audit/audit.ts";
+import { auditPending } from "../audit/audited.ts";
 import type { Journal } from "../journal/journal.ts";
 import { writeResolved } from "../journal/records.ts";
 import {
@@ -39,6 +41,7 @@ export interface Parts {
   readonly outbox: Outbox;
   readonly deadlines: Deadlines;
   readonly keys: Keys;
+  readonly audit: Audit;
 }
 
 /**
@@ -134,6 +137,8 @@ export class CallerSide {
     const book = peer.book(pending.epoch, pending.seq);
     book.pending.set(pending.seq, pending);
     journal.add(pending);
+    // The key says whose it is.
+    if (pending.keyed === undefined) this.#p.audit.open.own(pending.principal, pending.epoch, pending.seq);
     deadlines.add(pending, pending.deadline + settings.verdictMs);
     outbox.submit(peer, book, itemOf(pending, false), pending.keyed !== undefined);
     if (peer.queue.leaves(pending)) outbox.push({ kind: "tell-room", peer: peer.hubId });
@@ -287,6 +292,7 @@ export class CallerSide {
     deadlines.remove(pending);
     if (pending.answered) pending.result = result;
     else this.#answer(now, pending, result);
+    auditPending(this.#p, now, pending, result);
     pending.uncount();
     pending.value = NO_VALUE;
     pending.trace = undefined;

@@ -1,4 +1,5 @@
 import type { TraceContext } from "#kernel/trace-context.ts";
+import type { Group } from "../audit/open-commands.ts";
 import type { Writer } from "../codec/wire.ts";
 import type { DeadlineQueue, Timed } from "../deadline-queue.ts";
 import type { Entry } from "../journal/journal.ts";
@@ -58,6 +59,10 @@ export class Pending implements Entry, Timed {
   /** Where it is counted, for whom; undefined for one from before a restart, whose caller is not known any more. */
   rooms: PendingRooms | undefined;
   principal = "";
+  /** Its capability is secret. */
+  secret = false;
+  /** With whom it began, for the audit after a stop. */
+  begun: Group | undefined;
   /** The outcome, final or so far. */
   result: Result | undefined;
   durationMs = 0;
@@ -88,6 +93,11 @@ export class Pending implements Entry, Timed {
   /** named: it has left this hub, or runs here. What has no name cannot have been started. */
   get named(): boolean {
     return this.seq !== 0;
+  }
+
+  /** acceptedWall is the date of its acceptance, which a restart does not change. */
+  get acceptedWall(): number {
+    return Math.max(0, Math.floor(this.deadlineWall - this.timeoutMs));
   }
 
   /** rename gives it the name under which it leaves. */
@@ -171,6 +181,11 @@ export class Keyed implements Entry {
     this.expiresWall = Math.ceil(expires.wall);
     this.expiresMono = expires.mono;
     this.bytes = keyBytes(id) + KEPT_BYTES_MAX;
+  }
+
+  /** key is the key as its caller gave it. */
+  get key(): string {
+    return this.id.slice(this.id.indexOf("\n") + 1);
   }
 
   /** principal is whose key it is. */

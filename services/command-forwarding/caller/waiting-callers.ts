@@ -1,6 +1,7 @@
 import { unreachable } from "#kernel/assert.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
+import { auditRefused } from "../audit/audited.ts";
 import { type Command, NO_VALUE, OUTCOME, type Result } from "../messages.ts";
 import type { Parts } from "./caller.ts";
 import { repetitionOf } from "./idempotency.ts";
@@ -47,6 +48,7 @@ export class WaitingCallers {
     const { corr, trace } = command;
     switch (repetition.kind) {
       case "refused":
+        auditRefused(this.#p, now, keyed.principal, command, repetition.failure, false);
         return this.refuse(client, command, repetition.failure);
       case "replay": {
         const { result } = repetition;
@@ -66,7 +68,7 @@ export class WaitingCallers {
     }
   }
 
-  /** refuse answers a command that was not accepted. */
+  /** refuse answers a command that was not accepted, of which the audit has been told. */
   refuse(client: number, command: Command, failure: Failure): void {
     const result: Result = { outcome: OUTCOME.REJECTED, value: NO_VALUE, failure };
     const { corr, trace } = command;

@@ -43,6 +43,7 @@ const COPY_BYTES = 1024 * 1024;
  *    dead: each copy pays for more than one dead blob, or for as many dead bytes.
  */
 export class Journal {
+  readonly #log: string;
   readonly #writer = new Writer(64 * 1024);
   #open: Blob = { bytes: 0, live: 0, entries: [] };
   #blobs: Blob[] = [];
@@ -56,6 +57,10 @@ export class Journal {
   #liveBytes = 0;
   /** Newest blob of which the store is known to hold all while it refuses; else what was persisted waits in front of what is said. */
   #stored = Number.POSITIVE_INFINITY;
+
+  constructor(log: string = LOG) {
+    this.#log = log;
+  }
 
   /** position is the number of the newest blob; it only rises. */
   get position(): number {
@@ -72,7 +77,7 @@ export class Journal {
 
   /** refused takes what was persisted and is not stored: nothing of what comes now is, until the store accepts again. */
   refused(unstored: readonly StoreOp[]): void {
-    const first = unstored.find((op) => op.op === "append" && op.log === LOG);
+    const first = unstored.find((op) => op.op === "append" && op.log === this.#log);
     this.#stored = Math.min(this.told, first?.op === "append" ? first.seq - 1 : this.position);
   }
 
@@ -134,7 +139,7 @@ export class Journal {
     this.#open = { bytes: 0, live: 0, entries: [] };
     this.#bytes += bytes.length;
     this.#written += bytes.length;
-    const ops: StoreOp[] = [{ op: "append", log: LOG, seq, bytes }];
+    const ops: StoreOp[] = [{ op: "append", log: this.#log, seq, bytes }];
     this.#trim(ops);
     out.push({ kind: "persist", ops });
   }
@@ -214,6 +219,6 @@ export class Journal {
     this.#blobs.splice(0, dead);
     this.#first += dead;
     this.#trimmed = this.#first;
-    ops.push({ op: "trim", log: LOG, below: this.#trimmed });
+    ops.push({ op: "trim", log: this.#log, below: this.#trimmed });
   }
 }

@@ -1,4 +1,6 @@
 import type { Now } from "#kernel/instant.ts";
+import { auditFound } from "../audit/audited.ts";
+import type { Begun } from "../audit/open-commands.ts";
 import type { CallerSide, Parts } from "../caller/caller.ts";
 import { leftOf } from "../caller/idempotency.ts";
 import { Keyed, OUTCOME_DATE, Pending } from "../caller/pending.ts";
@@ -84,15 +86,18 @@ export class Restoration {
   }
 
   /** finish hands over what is left. */
-  finish(now: Now): void {
+  finish(now: Now, begun: Begun): void {
     const keys = [...this.#keyed.values()];
     for (const keyed of keys) this.#p.keys.restored(keyed, this.#newestWall, now.mono);
     for (const keyed of keys) if (keyed.expiresMono <= now.mono) this.#p.journal.drop(keyed);
     for (const { keyed } of this.#pending.values()) if (keyed !== undefined) keys.push(keyed);
     keys.sort((a, b) => a.expiresMono - b.expiresMono);
     for (const keyed of keys) if (keyed.expiresMono > now.mono) this.#p.keys.add(keyed);
-    for (const pending of this.#pending.values()) this.#resume(now, pending);
-    this.#owner.books.finishRecovery();
+    for (const pending of this.#pending.values()) {
+      pending.principal = pending.keyed?.principal ?? begun.callerOf(pending.epoch, pending.seq);
+      this.#resume(now, pending);
+    }
+    auditFound(this.#p, now, begun.found, this.#owner.books.finishRecovery());
   }
 
   #record(now: Now, reader: Reader): void {
@@ -140,6 +145,7 @@ export class Restoration {
       ownerEpoch,
       hops,
     });
+    pending.recovered = true;
     const id = reader.string();
     if (id !== "") pending.keyed = this.#keyOf(now, id, reader, pending);
     const key = `${name.epoch}/${name.seq}`;

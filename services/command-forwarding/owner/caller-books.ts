@@ -55,15 +55,15 @@ export class CallerBooks {
     this.#p.deadlines.add(run, now.mono + run.keepMs);
   }
 
-  /** finishRecovery gives every INTENT without an outcome its outcome: UNKNOWN. */
-  finishRecovery(): void {
-    for (const book of this.callers.values())
-      for (const caller of book.epochs.values())
-        for (const run of caller.runs.values()) {
-          if (run.result !== undefined) continue;
-          run.result = unknown("the hub stopped after it was started");
-          this.#p.journal.add(run);
-        }
+  /** finishRecovery gives every INTENT without an outcome its outcome: UNKNOWN. It answers those runs. */
+  finishRecovery(): Run[] {
+    const all = [...this.callers.values()].flatMap((book) => [...book.epochs.values()].flatMap((caller) => [...caller.runs.values()]));
+    const unfinished = all.filter(({ result }) => result === undefined);
+    for (const run of unfinished) {
+      run.result = unknown("the hub stopped after it was started");
+      this.#p.journal.add(run);
+    }
+    return unfinished;
   }
 
   /** book is that of a caller's hub, made when it is first asked for. */

@@ -1,11 +1,13 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
+import { auditRun, auditTurnedAway, beginRun, didNotStart } from "../audit/audited.ts";
 import type { Parts } from "../caller/caller.ts";
 import { Claims } from "../caller/claims.ts";
 import type { Peer } from "../caller/peers.ts";
 import type { Pending } from "../caller/pending.ts";
 import { keptBytes, unpinned } from "../journal/records.ts";
 import {
+  type CapabilityInfo,
   type DirectoryChange,
   type Input,
   type InvocationsFrame,
@@ -23,7 +25,7 @@ import { CallerBooks } from "./caller-books.ts";
 import { type Executor, Executors } from "./executor.ts";
 import { absent, EXPIRED_ON_ARRIVAL, PERHAPS, refused, resultOf, unknown } from "./results.ts";
 import { denied, UNTRUSTED, WITHDRAWN } from "./rights.ts";
-import { type CallerBook, type CallerEpoch, finishedEpoch, RUN, Run } from "./run.ts";
+import { type CallerBook, type CallerEpoch, finishedEpoch, type Parting, RUN, Run } from "./run.ts";
 
 /**
  * OwnerSide runs commands on this hub's nodes, for its own callers and for those of peers.
@@ -221,7 +223,7 @@ export class OwnerSide {
       for (let run = executor.lines.next(); run !== undefined; run = executor.lines.next()) {
         const withdrawn = this.#withdrawn(run);
         if (run.deadline > now.mono && withdrawn === undefined) {
-          this.#start(executor, run);
+          this.#start(now, executor, run);
           continue;
         }
         executor.lines.over(run, true);
@@ -260,17 +262,24 @@ export class OwnerSide {
       const why = lost ? "the owner's journal is another one than when it was sent" : "the owner knows nothing of it any more";
       return this.#p.outbox.answer(caller, item.seq, unknown(why), false, item.trace);
     }
+    // Asked again it is no second command, and with no time left it only asks what became of one (CA7).
+    const asks = item.retry && (item.timeoutMs === 0 || item.seq <= caller.maxSeen);
     caller.maxSeen = Math.max(caller.maxSeen, item.seq);
-    const perhaps = item.retry && !this.#leavesIntent(item);
+    // Had it been started before a restart of this hub, its INTENT would be here. An idempotent command leaves none.
+    const perhaps = item.retry && this.#capability(item.nodeId, item.capability)?.idempotent !== false;
     const target = this.#admit(peer, book, item);
     const { seq, nodeId, capability, value, trace } = item;
-    if (!isTarget(target)) return this.#p.outbox.answer(caller, seq, perhaps ? PERHAPS : refused(target), false, trace);
-    if (item.timeoutMs === 0) return this.#p.outbox.answer(caller, seq, perhaps ? PERHAPS : EXPIRED_ON_ARRIVAL, false, trace);
+    if (!isTarget(target) || item.timeoutMs === 0) {
+      const result = perhaps ? PERHAPS : isTarget(target) ? EXPIRED_ON_ARRIVAL : refused(target);
+      if (!asks) auditTurnedAway(this.#p, now, caller, item, result, this.#capability(nodeId, capability)?.secret === true);
+      return this.#p.outbox.answer(caller, seq, result, false, trace);
+    }
     const timeoutMs = Math.min(item.timeoutMs, this.#p.settings.maxTimeoutMs);
     const deadline = now.mono + timeoutMs;
     const keepMs = timeoutMs + this.#p.settings.keepMs;
-    const { idempotent } = target.capability;
-    const run = new Run({ seq, nodeId, capability, value: unpinned(value), deadline, idempotent, keepMs, trace }, caller, undefined);
+    const { idempotent, secret = false } = target.capability;
+    const spec = { seq, nodeId, capability, value: unpinned(value), deadline, idempotent, keepMs, trace, acceptedAt: now.mono, secret };
+    const run = new Run(spec, caller, undefined);
     run.perhaps = perhaps;
     run.policy = this.#policies;
     caller.runs.set(seq, run);
@@ -280,9 +289,8 @@ export class OwnerSide {
     this.#queue(now, run, target.node);
   }
 
-  /** leavesIntent: had it been started before a restart of this hub, its INTENT would be here. An idempotent command leaves none. */
-  #leavesIntent({ nodeId, capability }: ReceivedInvocation): boolean {
-    return this.#directory.node(this.#p.hubId, nodeId)?.capabilities.get(capability)?.idempotent === false;
+  #capability(nodeId: string, capability: string): CapabilityInfo | undefined {
+    return this.#directory.node(this.#p.hubId, nodeId)?.capabilities.get(capability);
   }
 
   /** admit checks at the owner what the caller's hub checked already, and what only the owner knows: the share's invoke rules. */
@@ -327,7 +335,7 @@ export class OwnerSide {
     this.#p.deadlines.add(run, run.deadline);
   }
 
-  #start(executor: Executor<Run>, run: Run): void {
+  #start(now: Now, executor: Executor<Run>, run: Run): void {
     run.state = RUN.RUNNING;
     run.taskId = executor.start(run);
     if (!run.idempotent && run.origin !== undefined) this.#p.journal.add(run);
@@ -335,7 +343,7 @@ export class OwnerSide {
     const callerHubId = run.origin?.book.hubId ?? this.#p.hubId;
     const fence = this.#directory.places.fence(this.#p.hubId, nodeId);
     const task = { taskId, nodeId, capability, value, deadline, callerHubId, trace };
-    this.#p.outbox.task(executor.id, fence === 0 ? task : { ...task, agentFence: fence });
+    this.#p.outbox.task(executor.id, fence === 0 ? task : { ...task, agentFence: fence }, beginRun(this.#p, now, run));
   }
 
   /** overdue answers UNKNOWN while it runs; a report may still correct it once. */
@@ -362,7 +370,8 @@ export class OwnerSide {
       if (executor.lines.waiting > 0) this.#ready.add(executor);
     }
     run.state = RUN.DONE;
-    if (run.origin !== undefined) run.origin.book.openBytes -= run.value.length;
+    const { value } = run;
+    if (run.origin !== undefined) run.origin.book.openBytes -= value.length;
     run.value = NO_VALUE;
     this.#p.outbox.push({ kind: "observe", what: { event: "owned", outcome: result.outcome } });
     if (run.origin === undefined) {
@@ -377,6 +386,7 @@ export class OwnerSide {
     run.result = result;
     if (tell) this.#p.outbox.answer(origin, run.seq, result, run.late, run.trace);
     run.trace = undefined;
+    auditRun(this.#p, now, run, value, result, started || run.blob !== 0 || !didNotStart(result.outcome));
     if (run.forgotten) return this.books.forget(origin, run);
     run.bytes = keptBytes(result);
     origin.book.keptBytes += run.bytes;
@@ -436,11 +446,4 @@ export class OwnerSide {
       this.#queue(now, run, this.#directory.node(this.#p.hubId, run.nodeId));
     }
   }
-}
-
-/** Parting is an executor that is over, with what waited for it and who takes its place. */
-interface Parting {
-  readonly executor: Executor<Run>;
-  heir: Executor<Run> | undefined;
-  readonly waiting: Run[];
 }

@@ -39,7 +39,8 @@ export function unknown(message: string): Result {
 export function resultOf(report: TaskReport): Result {
   const { failure, value } = report;
   let outcome: Outcome = OUTCOME.DONE;
-  if (failure !== undefined) outcome = NOT_DONE.has(failure.reason) ? OUTCOME.REJECTED : OUTCOME.FAILED;
+  if (failure?.reason === "OUTCOME_UNKNOWN") outcome = OUTCOME.UNKNOWN;
+  else if (failure !== undefined) outcome = NOT_DONE.has(failure.reason) ? OUTCOME.REJECTED : OUTCOME.FAILED;
   return sound({ outcome, value: value.length === 0 ? NO_VALUE : unpinned(value), failure });
 }
 

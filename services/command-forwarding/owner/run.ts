@@ -1,5 +1,6 @@
 import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
+import type { Group } from "../audit/open-commands.ts";
 import type { Writer } from "../codec/wire.ts";
 import type { Timed } from "../deadline-queue.ts";
 import type { Entry } from "../journal/journal.ts";
@@ -24,6 +25,9 @@ export interface RunSpec {
   /** How long its outcome is kept if nobody acknowledges it, ms. */
   readonly keepMs: number;
   readonly trace?: TraceContext | undefined;
+  /** When it was accepted, mono ms. */
+  readonly acceptedAt?: number;
+  readonly secret?: boolean;
 }
 
 /** Asker is the command of a caller of this hub, which is cancelled by what it runs as. */
@@ -46,6 +50,11 @@ export class Run implements Entry, Timed, Standing {
   /** Exactly one is set: the caller's hub, or the command of a caller of this hub. */
   readonly origin: CallerEpoch | undefined;
   readonly pending: Asker | undefined;
+  readonly acceptedAt: number;
+  /** Its capability is secret. */
+  readonly secret: boolean;
+  /** With whom it began, for the audit after a stop. */
+  begun: Group | undefined;
   trace: TraceContext | undefined;
   state: 0 | 1 | 2 = RUN.WAITING;
   executor: Executor<Run> | undefined;
@@ -81,6 +90,8 @@ export class Run implements Entry, Timed, Standing {
     this.trust = origin?.book.trust ?? 0;
     this.pending = pending;
     this.trace = spec.trace;
+    this.acceptedAt = spec.acceptedAt ?? 0;
+    this.secret = spec.secret === true;
   }
 
   write(writer: Writer): void {
@@ -205,4 +216,11 @@ export function finishedEpoch(book: CallerBook, epoch: number): CallerEpoch {
   const caller = new CallerEpoch(book, epoch);
   caller.floor = Number.MAX_SAFE_INTEGER;
   return caller;
+}
+
+/** Parting is an executor that is over, with what waited for it and who takes its place. */
+export interface Parting {
+  readonly executor: Executor<Run>;
+  heir: Executor<Run> | undefined;
+  readonly waiting: Run[];
 }

@@ -12,14 +12,14 @@ import {
 import type { Command as ProtoCommand } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { type SessionFrame, type SessionRequest, SessionRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import { bind, type CallContext, type ServiceBinding } from "#runtime/rpc/call.ts";
+import { bind, type CallContext, type Caller, type ServiceBinding } from "#runtime/rpc/call.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import type { PeerLinks } from "#runtime/sessions/peer-links.ts";
 import { UNARY_CLIENT } from "../caller/pending.ts";
 import { isWireError, nameFromProto, resultToProto, traceFromProto, valueBytes } from "../codec/codec.ts";
 import { decodeStreamRequest, encodeStreamResponse } from "../codec/stream-codec.ts";
 import type { CommandCore } from "../core.ts";
-import { type Command, NO_VALUE, OUTCOME, OUTCOME_NAMES, type Reply } from "../messages.ts";
+import { type Command, type Input, NO_VALUE, OUTCOME, OUTCOME_NAMES, type Reply } from "../messages.ts";
 import type { ExecutorsIo } from "./executors-io.ts";
 import type { CommandTraces } from "./traces.ts";
 import type { CommandCalls } from "./turn.ts";
@@ -68,7 +68,8 @@ export class CommandHandler {
 
   /** binding serves the RPCs. Hot streams come as bytes: their fields are checked here and by the core. */
   binding(): ServiceBinding {
-    return bind(
+    const refused = (caller: Caller, failure: Failure): void => this.#denied(caller, failure);
+    const binding = bind(
       CommandForwardingService,
       {
         execute: async (request, context) => {
@@ -92,6 +93,14 @@ export class CommandHandler {
       },
       ["executeStream", "attachExecutor", "session"],
     );
+    return { ...binding, refused: { execute: refused, executeStream: refused } };
+  }
+
+  /** denied tells the audit of a caller who was refused before its commands were read. */
+  #denied({ spiffeId: principal }: Caller, failure: Failure): void {
+    const merge = (older: Input, newer: Input): Input =>
+      older.kind === "denied" && newer.kind === "denied" ? { ...newer, times: older.times + newer.times } : newer;
+    this.#p.calls.tell({ kind: "denied", principal, failure, times: 1 }, `denied ${principal}`, merge);
   }
 
   /** run gives the core one command and resolves with its reply. An abort cancels it. */
@@ -180,6 +189,17 @@ export class CommandHandler {
     return new Promise((resolve) => void this.#p.clock.setImmediate(resolve));
   }
 
+  #requestIn(bytes: Uint8Array, caller: Caller): ReturnType<typeof decodeStreamRequest> {
+    try {
+      return decodeStreamRequest(bytes);
+    } catch (cause) {
+      if (!isWireError(cause)) throw cause;
+      const error = fail("INVALID_FIELD", "the bytes are not a valid ExecuteStreamRequest", { cause });
+      this.#denied(caller, error.failure);
+      throw error;
+    }
+  }
+
   async #serve(stream: Stream, requests: AsyncIterable<RawMessage>, { caller, signal }: CallContext): Promise<void> {
     const { calls, traces } = this.#p;
     const { client, out } = stream;
@@ -187,7 +207,7 @@ export class CommandHandler {
     let first = true;
     for await (const { bytes } of requests) {
       if (!stands()) return;
-      const { commands, cancels, open } = requestIn(bytes);
+      const { commands, cancels, open } = this.#requestIn(bytes, caller);
       if (open !== undefined) {
         if (!first) throw fail("INVALID_FIELD", "a stream is numbered by its first message", { field: "stream" });
         stream.leave = this.#fences.enter(caller, open, stream).leave;
@@ -251,15 +271,6 @@ export function failureOfReply({ result, name }: Reply): Failure {
   const failure: Failure = result.failure ?? { reason: "OUTCOME_UNKNOWN", message: "no outcome is known" };
   const named = name === undefined ? {} : { command: `${name.hubId}/${name.epoch}/${name.seq}` };
   return { ...failure, facts: { ...failure.facts, outcome: OUTCOME_NAMES[result.outcome], ...named } };
-}
-
-function requestIn(bytes: Uint8Array): ReturnType<typeof decodeStreamRequest> {
-  try {
-    return decodeStreamRequest(bytes);
-  } catch (cause) {
-    if (!isWireError(cause)) throw cause;
-    throw fail("INVALID_FIELD", "the bytes are not a valid ExecuteStreamRequest", { cause });
-  }
 }
 
 async function* decoded(requests: AsyncIterable<RawMessage>): AsyncGenerator<SessionRequest> {

@@ -159,7 +159,7 @@ export class Formation {
     const stage = this.#stage;
     if (stage.kind !== "none" && this.federationId !== federationId) return busy(this.federationId);
     // What was answered before was answered to another call.
-    this.#answer = "none";
+    if (stage.kind !== "joining") this.#answer = "none";
     if (stage.kind === "joining") {
       const next = via === "" ? stage.via : via;
       if (next !== stage.via && this.#ground.candidateOf(next) === undefined) return notThere(next);

@@ -136,3 +136,36 @@ describe("CO5 numbers for replicas", () => {
     hubs.until(() => statusOf(hubs, "c").standing === "member");
   });
 });
+
+describe("a hub that asks again to be let in", () => {
+  test("SN1 with another replica while its request is on its way into the log: that one takes its place", () => {
+    for (const via of ["a", "b"])
+      for (const delay of [1, 3, 6, 10, 14]) {
+        const hubs = new CoordinationHubs("z", "a", "b", "c").found(["a", "b", "c"]);
+        hubs.advance(500);
+        hubs.call("z", join("street", via));
+        hubs.advance(delay);
+        hubs.call("z", { kind: "leave", federationId: "street", force: false });
+        hubs.call("z", join("street", via));
+        hubs.advance(3_000);
+        hubs.until(() => hubs.status("a").joins.includes("z"));
+        hubs.ask("a", "changed", { kind: "admit", hubId: "z", weight: 1 });
+        hubs.until(() => hubs.status("z").standing === "member", 60_000);
+      }
+  });
+
+  test("FO6 goes on by itself although a call named a member that is not there", () => {
+    const hubs = new CoordinationHubs("z", "a", "b", "c").found(["a", "b", "c"]);
+    for (let count = 0; count < 8; count++) {
+      hubs.ask("z", "standing", join("street", "a"));
+      hubs.ask("z", "done", { kind: "leave", federationId: "street", force: false });
+    }
+    hubs.until(() => hubs.status("a").joins.includes("z"));
+    expect(() => hubs.ask("z", "standing", join("street", "a"))).toThrow("RATE_LIMITED");
+    let asks = 0;
+    hubs.watch((from, _to, frame) => void (from === "z" && frame.kind === "join_ask" && asks++));
+    expect(() => hubs.ask("z", "standing", join("street", "nobody"))).toThrow("PEER_UNREACHABLE");
+    hubs.advance(120_000);
+    expect(asks).toBeGreaterThan(0);
+  });
+});

@@ -37,7 +37,7 @@ export interface Begun {
 }
 
 /** storedFederation reads which federation this hub belongs to; undefined for none. It throws what is wrong with what is there. */
-export function storedFederation(store: StoredLog): Begun | undefined {
+export function storedFederation(store: Pick<StoredLog, "get">): Begun | undefined {
   const bytes = store.get(SPACE, KEY);
   if (bytes === undefined) return undefined;
   const decoded = decode(STORED, bytes);

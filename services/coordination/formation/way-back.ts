@@ -33,7 +33,7 @@ export interface WayBackGround {
 }
 
 /** storedWayBack reads why this hub's replica is not to take part; undefined if it may. It throws what is wrong with what is there. */
-export function storedWayBack(store: StoredLog): Record | undefined {
+export function storedWayBack(store: Pick<StoredLog, "get">): Record | undefined {
   const bytes = store.get(SPACE, KEY);
   if (bytes === undefined) return undefined;
   const decoded = decode(RECORD, bytes);

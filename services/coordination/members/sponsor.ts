@@ -20,15 +20,24 @@ export interface SponsorGround {
   readonly submit: PartGround["submit"];
 }
 
+/** Asking is a request on its way into the log. */
+interface Asking {
+  readonly incarnation: number;
+  /** One with another replica that came meanwhile. */
+  next: { readonly candidate: Candidate; readonly signature: Uint8Array } | undefined;
+}
+
 /**
  * Sponsor brings the requests of peers into the log: to join, and to come back with another replica.
  *
- * SN1 of each peer one request is on the way at a time; the answer to that is the answer to those that came meanwhile.
+ * SN1 of each peer one request is on the way at a time; the answer to that is the answer to the same one that came meanwhile, and the newest
+ *    with another replica follows it.
  * SN2 nothing comes into the log that is not signed, and of each peer no more than a request in ten seconds, after the first few.
  */
 export class Sponsor {
   readonly #ground: SponsorGround;
-  readonly #asking = new Set<string>();
+  /** Peers with a request on its way into the log. */
+  readonly #asking = new Map<string, Asking>();
   readonly #rates = new TokenBuckets();
 
   constructor(ground: SponsorGround) {
@@ -42,12 +51,18 @@ export class Sponsor {
     // A member that has this replica only has to begin; another one takes its place (BM2).
     if (members.member(peer)?.incarnation === candidate.incarnation) return this.#answer(peer, undefined, candidate.incarnation, out);
     if (candidate.incarnation < least) return this.#answer(peer, undefined, least, out);
-    if (this.#asking.has(peer)) return;
+    const before = this.#asking.get(peer);
+    if (before !== undefined) {
+      if (before.incarnation !== candidate.incarnation) before.next = { candidate, signature };
+      return;
+    }
     const problem = this.#problem(now, peer, candidate, signature);
     if (problem !== undefined) return this.#answer(peer, problem, candidate.incarnation, out);
-    this.#asking.add(peer);
-    submit({ book: "members", command: { kind: "request_join", candidate, signature } }, (outcome, _now, after) => {
+    const asking: Asking = { incarnation: candidate.incarnation, next: undefined };
+    this.#asking.set(peer, asking);
+    submit({ book: "members", command: { kind: "request_join", candidate, signature } }, (outcome, at, after) => {
       this.#asking.delete(peer);
+      if (asking.next !== undefined) return this.ask(at, peer, asking.next.candidate, asking.next.signature, after);
       const { incarnation } = candidate;
       if (outcome.kind === "refused") return this.#answer(peer, outcome.failure, incarnation, after);
       const { result } = outcome.applied;

@@ -55,7 +55,9 @@ export class DialledMembers {
   asked(now: Now, call: number, hubId: string, out: Effect[]): void {
     const isFresh = now.mono - this.#confirmedAt <= FRESH_MS;
     const member = isFresh ? this.#members.find((one) => one.hubId === hubId) : this.#toldOf(hubId);
-    if (isFresh || member !== undefined) return void out.push({ kind: "dialled_at", call, member });
+    // That a hub has no standbys was told too, if it was ever confirmed since the start.
+    const isTold = member !== undefined || this.#confirmedAt > Number.NEGATIVE_INFINITY;
+    if (isFresh || isTold) return void out.push({ kind: "dialled_at", call, member });
     const message = `${this.#table.config.hubId} cannot tell now which installation of ${hubId} acts: it has no contact with whoever leads the federation, or belongs to none; ask again`;
     out.push({ kind: "refuse", call, failure: { reason: "TOO_STALE", message } });
   }

@@ -52,7 +52,7 @@ export interface HandlerEnv {
   readonly run: Uint8Array;
   readonly ownEndpoints: () => readonly ServiceEndpoint[];
   /** held is where this hub is dialled, if it has several installations. */
-  readonly held: () => DialledMember | undefined;
+  readonly held: (acting?: number) => DialledMember | undefined;
   readonly watches: Map<number, Watch>;
   readonly calls: Calls<Input, Answer>;
   readonly session: Handlers<typeof DiscoveryService>["session"];
@@ -91,9 +91,9 @@ export function createBinding(env: HandlerEnv): ServiceBinding {
       await env.calls.offer({ kind: "dialled", members: dialledFromProto(request.members), voters, confirmed });
       return create(ReportDialledResponseSchema);
     },
-    getDialled: async (_request, { caller }) => {
+    getDialled: async ({ held }, { caller }) => {
       // A process of this installation is served by this one, which acts as long as it runs.
-      if (caller.kind === "service") return dialledAt(env.held());
+      if (caller.kind === "service") return dialledAt(env.held(held?.acts === true ? Number(held.fence) : undefined));
       const answer = await env.calls.ask((call) => ({ kind: "ask_dialled", call, caller: caller.hubId }));
       return dialledAt(answer.kind === "dialled_at" ? answer.member : undefined);
     },

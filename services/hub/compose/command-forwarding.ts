@@ -1,6 +1,7 @@
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { CoordinationService } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import type { ServiceModule } from "#runtime/service/module.ts";
 import {
   type AgentPlacesSource,
@@ -10,6 +11,7 @@ import {
 } from "../../command-forwarding/index.ts";
 import { extend, type Wiring } from "../wiring.ts";
 import { createAgentPlaces } from "./agent-places.ts";
+import { createAuditSink } from "./audit-sink.ts";
 import { type Directory, DirectoryFeed, SharedDirectory } from "./directory.ts";
 import { createPresence } from "./presence.ts";
 import { createSharePolicy, type ShareSettings } from "./share-policy.ts";
@@ -31,7 +33,7 @@ export function commandForwarding(wiring: Wiring<CommandSettings>): ServiceModul
   const module = createCommandForwarding({
     platform,
     config: config.command_forwarding,
-    ports: { directory, presence, ...federation },
+    ports: { directory, presence, audit: createAuditSink(() => wiring.client(TelemetryService)), ...federation },
     onFatal: wiring.onFatal,
   });
   automation?.connect(module);

@@ -137,12 +137,13 @@ function putOf(hubId: string, entry: NodeEntry): DirectoryChange {
 
 function capabilitiesOf(bytes: Uint8Array): CapabilityInfo[] {
   return fromBinary(NodeSchema, bytes, { readUnknownFields: false }).capabilities.map(
-    ({ name, type, invocable, readable, idempotent, min, max, step, allowed }) => ({
+    ({ name, type, invocable, readable, idempotent, secret, min, max, step, allowed }) => ({
       name,
       type,
       invocable,
       readable,
       idempotent,
+      secret,
       min,
       max,
       step,

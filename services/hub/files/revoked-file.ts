@@ -92,6 +92,18 @@ function readList(path: string): readonly RevokedEntry[] {
   throw bad(firstProblem(parsed.error));
 }
 
+/** refusedThumbprints are those of `refusedNow`; while the list is damaged, those of the last good one that was kept. */
+export function refusedThumbprints(path: string, dataDir: string): ReadonlySet<string> {
+  const list = (): readonly RevokedEntry[] => {
+    try {
+      return refusedNow(path, dataDir);
+    } catch {
+      return refusedNow("", dataDir);
+    }
+  };
+  return new Set(list().map(({ sha256 }) => thumbprintFrom(sha256)));
+}
+
 /** encodeRevoked writes the list as it stands in the file. */
 export function encodeRevoked(revoked: readonly RevokedEntry[]): string {
   return `${JSON.stringify({ revoked }, undefined, 2)}\n`;

@@ -35,7 +35,7 @@ describe("the door of an installation that does not act", () => {
       string,
       (request: unknown, context: unknown) => unknown
     >;
-  const by = (kind: string, hubId: string) => ({ caller: { kind, hubId } });
+  const by = (kind: string, hubId: string, name = "hub") => ({ caller: { kind, hubId, name } });
 
   test("SI1 SI4 PROTOCOL H12 whoever calls at the door of an installation that waits hears why, and other hubs what it was told of theirs", () => {
     const { getDialled } = handlersOf(DiscoveryService.typeName);
@@ -62,7 +62,10 @@ describe("the door of an installation that does not act", () => {
     for (const context of [by("peer", "factory"), by("operator", "lab"), by("node", "lab"), by("gateway", "lab"), by("stranger", "lab")])
       expect(reasonOf(() => getDialled!(held({ acts: true, fence: 4n }), context))).toBe(`FENCE_STALE ${WHY}`);
     expect(reasonOf(() => getDialled!(held({ service: "coordination2" }), by("service", "lab")))).toBe(`FENCE_STALE ${WHY}`);
+    expect(reasonOf(() => getDialled!(held({}), by("service", "lab", "telemetry")))).toBe(`FENCE_STALE ${WHY}`);
     expect(told).toEqual([]);
+    getDialled!(held({}), by("service", "lab", "coordination"));
+    expect(told).toHaveLength(1);
   });
 
   test("SI1 every other call of every service is refused, with the sentence of the moment", () => {

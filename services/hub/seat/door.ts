@@ -8,7 +8,9 @@ import type { CallContext, ServiceBinding } from "#runtime/rpc/call.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import { type DialledMember, dialledAt, type Federation } from "../../discovery/index.ts";
 import type { Credentials } from "../credentials.ts";
-import type { Ground } from "../ground.ts";
+import { resolveFrom } from "../files/identity.ts";
+import { refusedThumbprints } from "../files/revoked-file.ts";
+import { dataDirOf, type Ground } from "../ground.ts";
 import { ViewAuthority } from "../peers/authority.ts";
 import { Serve } from "../serve.ts";
 import { SERVICES, type ServiceName, TABLE } from "../services.ts";
@@ -38,8 +40,9 @@ export interface DoorOptions {
  * of them this hub was told of: if all refused that, nobody would begin again after a power cut (SI4).
  */
 export async function openDoor(ground: Ground, credentials: Credentials, { federation, ...says }: DoorOptions): Promise<Door> {
-  const { config, clock, log } = ground;
+  const { config, folder, clock, log } = ground;
   const authority = new ViewAuthority(config.hub_id, () => credentials.trusted);
+  authority.revokeOwn(refusedThumbprints(resolveFrom(folder, config.tls.revoked), dataDirOf(ground)));
   // Peers prove who they are as always, so that they are told the reason, and not only that nobody knows them.
   authority.update(federation.peers.map(viewOf), log);
   const refusals = doorBindings(says);
@@ -67,7 +70,9 @@ function refusing(service: DescService, { why, known, said }: Omit<DoorOptions, 
   if (service.typeName !== DiscoveryService.typeName) return { service, handlers };
   const getDialled = ({ held }: GetDialledRequest, { caller }: CallContext) => {
     const own = caller.kind === "service" ? reportOf(held) : undefined;
-    if (own !== undefined) return create(GetDialledResponseSchema, { waits: said(own.service, own.report) });
+    // With a certificate of its own a service speaks for itself only.
+    if (own !== undefined && (caller.name === own.service || !SERVICES.some((name) => name === caller.name)))
+      return create(GetDialledResponseSchema, { waits: said(own.service, own.report) });
     const member = caller.kind === "peer" ? known(caller.hubId) : undefined;
     return member === undefined ? refuse() : dialledAt(member);
   };

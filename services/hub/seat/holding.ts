@@ -1,14 +1,13 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { FoedusError } from "#kernel/error.ts";
-import { openSqliteStore } from "#runtime/store/sqlite.ts";
+import { lookInto } from "#runtime/store/open.ts";
 import { dataDirOf, type Ground, servicesOf } from "../ground.ts";
 import { type ServiceName, type ServiceRow, TABLE } from "../services.ts";
 import type { Data } from "./whole.ts";
 
 /**
- * dataOf looks into the stores of this process, while none of them is in use. Another process that uses one is a reason not to act: the
- * installation that is to be replaced lives.
+ * dataOf looks into the stores of this process, and changes nothing: they may be on their way here. Another process that uses one is a reason
+ * not to act: the installation that is to be replaced lives.
  */
 export async function dataOf(ground: Ground): Promise<Data> {
   let found: Data = {};
@@ -25,19 +24,14 @@ async function read(ground: Ground, service: ServiceName): Promise<Data> {
   const path = join(dataDirOf(ground), `${service}.sqlite`);
   if (!existsSync(path)) {
     const problem = `this installation has no data of ${config.hub_id} in ${dataDirOf(ground)}: restore a backup of its data folder there, or bring the other one back`;
-    return { problem };
+    return (TABLE[service] as ServiceRow).data === undefined ? { missing: problem } : { problem };
   }
   const judge = await (TABLE[service] as ServiceRow).data?.();
   if (judge === undefined) return {};
   try {
-    const store = openSqliteStore({ path, durability: config.durability, busyTimeoutMs: 0 });
-    try {
-      return judge(store, config.hub_id);
-    } finally {
-      store.close();
-    }
+    return lookInto(path, (reader) => judge(reader, config.hub_id));
   } catch (error) {
-    if (error instanceof FoedusError) return { problem: error.message };
-    throw error;
+    // Whatever is wrong there, this installation waits and says so.
+    return { problem: error instanceof Error ? error.message : String(error) };
   }
 }

@@ -13,7 +13,7 @@ import { askOwn, askPeers, isRefusal } from "./ask.ts";
 import { type Door, openDoor } from "./door.ts";
 import { dataOf } from "./holding.ts";
 import { readSeat, type SeatMemory, seatPath, writeSeat } from "./seat-file.ts";
-import { dataProblem, type Report, Whole } from "./whole.ts";
+import { type Data, dataProblem, type Report, Whole } from "./whole.ts";
 
 /** What a process said of its data counts for so many times of asking. */
 const FRESH_ASKS = 4;
@@ -54,8 +54,10 @@ export class Seat implements SeatPort {
   /** What was heard last while this installation does not act. */
   #heard: Verdict | undefined;
   #standsBy = false;
+  /** Fence with which it began to act; 0 for none. */
+  #taken = 0;
   /** Why it does not act; empty once it does. */
-  why = "";
+  why = "this installation has just been started";
 
   constructor(ground: Ground, own: () => Word["endpoint"]) {
     this.#ground = ground;
@@ -80,7 +82,14 @@ export class Seat implements SeatPort {
     return !this.#asksPeers && existsSync(seatPath(dataDirOf(this.#ground), "discovery"));
   }
 
-  held(): DialledMember | undefined {
+  /** alone begins to act without asking: the hub has no other installation. */
+  alone(): void {
+    this.why = "";
+  }
+
+  held(acting?: number): DialledMember | undefined {
+    if (acting !== undefined && acting < this.#taken)
+      throw fail("FENCE_STALE", `this process acts with fence ${acting}, and its installation with ${this.#taken} by now: start it again`);
     return this.#word === undefined ? undefined : { hubId: this.#ground.config.hub_id, standby: false, ...this.#word };
   }
 
@@ -131,7 +140,8 @@ export class Seat implements SeatPort {
   follow(credentials: Credentials, onSuperseded: (error: Superseded) => void): void {
     const { clock, config, log } = this.#ground;
     const look = async (): Promise<void> => {
-      const why = this.isOneOfSeveral ? await this.#superseded(credentials) : undefined;
+      // Of several processes each tells discovery that it acts, which may have to wait for that when it is started again (SI6).
+      const why = this.isOneOfSeveral || !this.#asksPeers ? await this.#superseded(credentials) : undefined;
       if (this.#stopped) return;
       if (why === undefined) return again();
       // Started again, it has to know that it is one of several.
@@ -173,15 +183,17 @@ export class Seat implements SeatPort {
 
   /** #mayAct asks whether this installation acts; undefined if it does and has the data. */
   async #mayAct(credentials: Credentials, own: Word["endpoint"]): Promise<string | undefined> {
-    const data = await dataOf(this.#ground);
     let word: Word | undefined;
+    let data: Data;
     if (this.#asksPeers) {
       const seat = await this.#ask(credentials, own);
       this.#heard = seat;
       this.#standsBy = seat.kind === "superseded";
       if (seat.kind === "waits" || seat.kind === "superseded") return seat.why;
       word = seat.kind === "acts" ? seat.word : undefined;
+      data = await dataOf(this.#ground);
     } else {
+      data = await dataOf(this.#ground);
       try {
         word = await this.#askDiscovery(credentials, { data, fence: undefined });
         this.#standsBy = false;
@@ -192,14 +204,19 @@ export class Seat implements SeatPort {
     }
     if (word === undefined) return undefined;
     const { hub_id: hubId } = this.#ground.config;
-    const problem = dataProblem(hubId, data, word.incarnation) ?? this.#whole.problem(word, this.#ground.clock.mono());
-    if (problem === undefined) this.#word = word;
-    return problem;
+    const missing = this.#memory?.fence === word.fence ? undefined : data.missing;
+    const problem = dataProblem(hubId, data, word.incarnation) ?? missing ?? this.#whole.problem(word, this.#ground.clock.mono());
+    if (problem !== undefined) return problem;
+    this.#word = word;
+    this.#taken = word.fence;
+    return undefined;
   }
 
   async #superseded(credentials: Credentials): Promise<string | undefined> {
     if (this.#asksPeers) {
       const seat = await this.#ask(credentials, this.#own());
+      // The hub may have another replica since, and coordination, started again, hears of that from here only.
+      if (seat.kind === "acts" && seat.word.fence === this.#word?.fence) this.#word = seat.word;
       return seat.kind === "superseded" && seat.word.fence > (this.#word?.fence ?? 0) ? seat.why : undefined;
     }
     const fence = Math.max(this.#word?.fence ?? 0, this.#memory?.fence ?? 0);

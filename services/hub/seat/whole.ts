@@ -4,6 +4,8 @@ import { type Held, mayServe, type Word } from "../../coordination/index.ts";
 export interface Data {
   /** Why it is missing or cannot be read; undefined if it is there. */
   readonly problem?: string | undefined;
+  /** A store is not there of which any content will do: whoever takes over needs it, who acted last does not. */
+  readonly missing?: string | undefined;
   /** Which replica of the log it is of; undefined for a service without the log. */
   readonly replica?: Held | undefined;
 }

@@ -10,6 +10,7 @@ import {
   type TelemetryService,
   WatchEventsRequestSchema,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { FoedusError } from "#kernel/error.ts";
 import type { Prng } from "#kernel/prng.ts";
 import { sleep } from "#runtime/clock.ts";
 import type { EventSink } from "#runtime/events.ts";
@@ -98,16 +99,25 @@ export class Follower {
       try {
         for await (const { events, missed, nextSeq } of this.#o.client().watchEvents(this.#request(), { signal })) {
           retry.reset();
+          if (this.#failingSince === undefined) this.#why = "";
           this.#queue.take({ events, missed: Number(missed), nextSeq: Number(nextSeq) });
           await this.#empty();
         }
       } catch (error) {
         if (signal.aborted) return;
-        this.#o.log.debug({ webhook: this.#o.name, error }, "telemetry does not tell of events");
+        this.#unheard(error);
       }
       const waitMs = retry.failed(this.#o.clock.mono()) - this.#o.clock.mono();
       await sleep(this.#o.clock, waitMs, signal).catch(() => undefined);
     }
+  }
+
+  /** unheard says why telemetry does not tell of events: it is away for a moment, or has as many watchers as it may have. */
+  #unheard(error: unknown): void {
+    const { log, name } = this.#o;
+    const why = error instanceof FoedusError ? error.message : String(error);
+    if (this.#why === "") log.info({ webhook: name, why }, "a webhook does not hear of events; it asks again");
+    if (this.#failingSince === undefined) this.#why = why;
   }
 
   #request() {

@@ -1,5 +1,5 @@
 import { LIMITS } from "#kernel/bounds/limits.ts";
-import type { Freshness } from "#kernel/freshness.ts";
+import { type Freshness, SOURCE_FRESHNESS, sourceFreshness } from "#kernel/freshness.ts";
 import { type NodeName, resolveNode } from "#kernel/node-name.ts";
 import { own } from "#kernel/own.ts";
 import type { Ring } from "#kernel/ring.ts";
@@ -99,8 +99,10 @@ export function recordOf(source: Source, image: NodeImage): Recorded {
   const room = LIMITS.messageBytes - LIMITS.nodeBytes - RECORD_BYTES;
   const state: StateValue[] = [];
   let stateBytes = 0;
+  let { freshness } = source;
   for (const { kref, low, high, text } of image.values) {
     const value = scalarOf(source.table.key(kref) as KeyEntry, low, high, text);
+    if (value.key === SOURCE_FRESHNESS) freshness = sourceFreshness(freshness, value.value);
     const bytes = VALUE_BYTES + utf8Length(value.key) + contentBytes(value.value);
     if (stateBytes + bytes > room) continue;
     stateBytes += bytes;
@@ -111,8 +113,8 @@ export function recordOf(source: Source, image: NodeImage): Recorded {
     node: image.bytes,
     state,
     omitted: image.values.length - state.length,
-    online: image.online && source.freshness !== "UNKNOWN",
-    freshness: source.freshness,
+    online: image.online && freshness !== "UNKNOWN",
+    freshness,
     ageMs: source.ageMs,
     version: source.head,
   };

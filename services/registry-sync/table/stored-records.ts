@@ -38,7 +38,7 @@ const SHAPES: Readonly<Record<string, Shape>> = {
 const HELD_SHARES = 4_096;
 
 /** readMeta reads what `putMeta` wrote; StoredError if it is not that. Undefined if there is nothing. */
-export function readMeta<T>(reader: StoreReader, key: string): T | undefined {
+export function readMeta<T>(reader: Pick<StoreReader, "get">, key: string): T | undefined {
   const bytes = reader.get("meta", key);
   const [kind = ""] = key.split("/");
   return bytes === undefined ? undefined : readStored<T>(`meta/${key}`, bytes, own(SHAPES, kind) ?? fields({}));

@@ -236,6 +236,17 @@ describe("sizes and times", () => {
     expect(fixture.seen.aborts.slice(before)).toEqual(["CANCELLED"]);
   });
 
+  test("a request that comes as soon as the answer before it is there is none of these, however fast", async () => {
+    const clients = Array.from({ length: 8 }, () => connectClient(EchoService, fixture.httpPort, operator, alpha.caPem));
+    const before = await fixture.metric("foedus_http_connections_ended_total", { reason: "pipelined" });
+    const one = async (client: (typeof clients)[number]): Promise<void> => {
+      for (let i = 0; i < 250; i++) expect((await client.echo({ text: String(i) })).text).toBe(String(i));
+    };
+    await Promise.all(clients.map(one));
+    expect(await fixture.metric("foedus_http_connections_ended_total", { reason: "pipelined" })).toBe(before);
+    await nothingHeld();
+  }, 30_000);
+
   test("two ways to say how long a body is are none", async () => {
     const socket = await rawTls(fixture.httpPort, operator, alpha.caPem);
     const over = ended(socket);
@@ -326,5 +337,23 @@ test("a caller whose certificate ends while its connection lives is refused", as
   await client.echo({ text: "x" });
   shift = 400 * 24 * 3_600_000;
   await expect(client.echo({ text: "x" }).catch((error: unknown) => toldBy(error).reason)).resolves.toBe("CERTIFICATE_EXPIRED");
+  await mine.close();
+});
+
+test("a renewed certificate is shown to new connections over HTTP as well, and a new CA lets its callers in", async () => {
+  const mine = await serveHttp(alpha, []);
+  const shown = async (): Promise<string> => {
+    const socket = await rawTls(mine.httpPort, operator, alpha.caPem);
+    const { fingerprint256 } = socket.getPeerCertificate();
+    socket.destroy();
+    return fingerprint256;
+  };
+  const before = await shown();
+  const { certificatePem: cert, keyPem: key } = alpha.service();
+  mine.server.rotate({ cert, key, ca: [alpha.caPem, beta.caPem] });
+  expect([before === (await shown()), await shown()]).toEqual([false, new X509Certificate(cert).fingerprint256]);
+  mine.authority.trust(beta, 3);
+  const { status, body } = await call(mine.httpPort, beta.service(), alpha.caPem, { path: ECHO, body: "{}" });
+  expect([status, JSON.parse(body).details[0].debug.reason]).toEqual([401, "TOKEN_INVALID"]);
   await mine.close();
 });

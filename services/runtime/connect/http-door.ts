@@ -11,6 +11,8 @@ import { HEADER_LIST_BYTES, type ServerMaterial } from "../tls/credentials.ts";
 const IDLE_MS = 30_000;
 /** How long the rest of a body may take that is not wanted, ms. */
 const REST_MS = 2_000;
+/** Answers of one connection that have not left yet. */
+const ANSWERS_MAX = 4;
 /** Headers of one request. */
 const HEADERS_MAX = 64;
 
@@ -19,8 +21,10 @@ interface Visit {
   readonly connection: Connection;
   readonly secure: TLSSocket;
   idle: Timer | undefined;
-  /** A request is under way. */
-  busy: boolean;
+  /** The answer to the request that came last. */
+  last: ServerResponse | undefined;
+  /** Answers that have not left yet, the last among them. */
+  open: number;
   /** It ends with the request that is under way. */
   leaving: boolean;
 }
@@ -76,7 +80,7 @@ export class HttpDoor implements Door {
   }
 
   opened(connection: Connection, secure: TLSSocket): void {
-    const visit: Visit = { connection, secure, idle: undefined, busy: false, leaving: false };
+    const visit: Visit = { connection, secure, idle: undefined, last: undefined, open: 0, leaving: false };
     this.#visits.set(secure, visit);
     this.#byConnection.set(connection, visit);
     connection.socket.once("close", () => visit.idle?.cancel());
@@ -85,7 +89,7 @@ export class HttpDoor implements Door {
 
   retire(connection: Connection): void {
     const visit = this.#byConnection.get(connection);
-    if (visit?.busy !== true) return void connection.socket.destroy();
+    if (visit === undefined || visit.open === 0) return void connection.socket.destroy();
     visit.leaving = true;
   }
 
@@ -101,22 +105,25 @@ export class HttpDoor implements Door {
   #request(request: IncomingMessage, response: ServerResponse): void {
     const visit = this.#visits.get(request.socket);
     if (visit === undefined) return void request.socket.destroy();
-    // Requests behind one that is not answered: no client of ours sends any, and answers that nobody reads take memory.
-    if (visit.busy || visit.leaving) {
+    // Requests behind one that is not answered: no client of ours sends any, and answers that nobody reads take memory. A client has the end of
+    // an answer a moment before this process hears that it has left.
+    if (visit.leaving || visit.last?.writableEnded === false || visit.open >= ANSWERS_MAX) {
       this.#o.refused("pipelined");
       return void visit.connection.socket.destroy();
     }
-    visit.busy = true;
+    visit.last = response;
+    visit.open++;
     visit.idle?.cancel();
     response.once("close", () => {
-      visit.busy = false;
+      visit.open--;
+      if (visit.open > 0) return;
       // What was written is with the system by now; the client reads it before the end.
       if (visit.leaving) visit.secure.end(() => visit.connection.socket.destroySoon());
       // Whoever is still sending a body that was refused reads the answer only if it may go on for a moment.
       else this.#arm(visit, request.complete ? IDLE_MS : REST_MS);
     });
     request.once("end", () => {
-      if (!visit.busy) this.#arm(visit);
+      if (visit.open === 0) this.#arm(visit);
     });
     this.#o.serve(visit.connection, request, response);
   }

@@ -1,6 +1,7 @@
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import type { In, Out, Outbound, RawMessage } from "#channel/call.ts";
+import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 
 /** Caller is who calls, as proved by the certificate (`spiffe://<hub>/<kind>/<name>`), never as claimed in a message. */
@@ -65,7 +66,12 @@ export interface ServiceBinding {
    * handler's duty. For hot paths only.
    */
   readonly rawRequests?: ReadonlySet<string>;
+  /** refused is told of calls that were refused before their handlers began: by access, validation or a limit. By local name of the RPC. */
+  readonly refused?: Readonly<Record<string, RefusedCall>>;
 }
+
+/** RefusedCall is told who was refused, and why. The reason is as much of it as the status says. */
+export type RefusedCall = (caller: Caller, failure: Failure) => void;
 
 /** bind checks handlers against the descriptor at compile time. `rawRequests`: see ServiceBinding. */
 export function bind<S extends GenService<GenServiceMethods>, Raw extends string = never>(

@@ -4,6 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { fail } from "#kernel/error.ts";
 import { irregular, makeFolder } from "../files.ts";
 import { MIGRATIONS } from "./migrations/index.ts";
+import type { Store } from "./port.ts";
 
 /** SqliteOptions say where a store lives and what it promises. */
 export interface SqliteOptions {
@@ -28,6 +29,9 @@ export interface SqliteOptions {
 const APPLICATION_ID = 0x46445553;
 
 const PAGE_BYTES = 4_096;
+
+/** Newest format of a store. */
+const NEWEST = MIGRATIONS.at(-1)?.version ?? 0;
 
 /** SQLITE are the result codes of SQLite (sqlite3.h) that mean something to us. */
 export const SQLITE = { BUSY: 5, READONLY: 8, CORRUPT: 11, FULL: 13, CANTOPEN: 14, CONSTRAINT: 19, NOTADB: 26 } as const;
@@ -64,6 +68,27 @@ export function openDatabase(options: SqliteOptions): DatabaseSync {
   } catch (error) {
     db?.close();
     throw explain(error, path);
+  }
+}
+
+/**
+ * lookInto reads a store that this process does not use, and changes nothing of it: another process may use it, or bring it. It throws
+ * STORE_UNAVAILABLE when another process holds the file or it is damaged, UPGRADE_NEEDED when newer software made it.
+ */
+export function lookInto<T>(path: string, look: (reader: Pick<Store, "get">) => T): T {
+  let db: DatabaseSync | undefined;
+  try {
+    refuseForeign(path);
+    refuseIrregular(path);
+    db = new DatabaseSync(path, { readOnly: true });
+    db.exec("PRAGMA busy_timeout = 0");
+    refuseNewer(db, path);
+    const get = db.prepare("SELECT bytes FROM kv WHERE space = ? AND key = ?");
+    return look({ get: (space, key) => get.get(space, key)?.["bytes"] as Uint8Array | undefined });
+  } catch (error) {
+    throw explain(error, path);
+  } finally {
+    db?.close();
   }
 }
 
@@ -110,18 +135,22 @@ function refuseIrregular(path: string): void {
 }
 
 function migrate(db: DatabaseSync, path: string): void {
-  const newest = MIGRATIONS.at(-1)?.version ?? 0;
-  const version = pragma(db, "user_version");
+  const version = refuseNewer(db, path);
   const owner = pragma(db, "application_id");
-  if (version > newest)
-    throw fail(
-      "UPGRADE_NEEDED",
-      `${path} was written by newer software (format ${version}, this one knows ${newest}); run that version or restore a backup`,
-    );
   const tables = db.prepare("SELECT count(*) AS n FROM sqlite_master").get()?.["n"];
   if (owner !== APPLICATION_ID && tables !== 0) throw foreign(path);
   for (const migration of MIGRATIONS) if (migration.version > version) db.exec(migration.sql);
-  if (version < newest) db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${newest}`);
+  if (version < NEWEST) db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${NEWEST}`);
+}
+
+/** refuseNewer gives the version of a store's format, if this software knows it. */
+function refuseNewer(db: DatabaseSync, path: string): number {
+  const version = pragma(db, "user_version");
+  if (version <= NEWEST) return version;
+  throw fail(
+    "UPGRADE_NEEDED",
+    `${path} was written by newer software (format ${version}, this one knows ${NEWEST}); run that version or restore a backup`,
+  );
 }
 
 function pragma(db: DatabaseSync, name: string): number {

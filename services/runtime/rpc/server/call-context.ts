@@ -3,7 +3,7 @@ import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { parseTrace, type TraceContext } from "#kernel/trace-context.ts";
 import type { AccessRule } from "../access.ts";
-import type { CallContext, Caller } from "../call.ts";
+import type { CallContext, Caller, RefusedCall } from "../call.ts";
 import type { Account } from "../connections/accounts.ts";
 import type { Connection } from "../connections/connection.ts";
 import type { Intake } from "../connections/intake.ts";
@@ -14,6 +14,8 @@ export interface MethodEntry {
   readonly rule: AccessRule;
   /** True if each request message is checked against the schema's rules before the handler sees it. */
   readonly validated: boolean;
+  /** refused is told of calls that were refused before their handler began. */
+  readonly refused?: RefusedCall | undefined;
 }
 
 /** Outcome is how a call ended. */
@@ -65,6 +67,8 @@ export class ServerCall implements CallContext {
   /** Messages counted for metrics. */
   received = 0;
   sent = 0;
+  /** Its handler has begun. */
+  handled = false;
   /** What has arrived of its requests. */
   intake: Intake | undefined;
   #caller: Caller | undefined;

@@ -13,6 +13,7 @@ import { errorToStatus, failureToStatus, type Status } from "../status.ts";
 import { type MethodEntry, mayAnswer, type ServerCall, UNREAD } from "./call-context.ts";
 import { type Guard, LATE_FAILURE, UNREAD_FAILURE, UNREAD_MS } from "./guarded-call.ts";
 import type { ServerStreamHandler, UnaryHandler } from "./handlers.ts";
+import { tellRefused } from "./refused-call.ts";
 
 /** Route is an RPC and what answers it. */
 export interface Route extends MethodEntry {
@@ -203,6 +204,7 @@ export class DirectCall {
       if (pause !== undefined) return void pause.then(begin);
       try {
         if (!mayAnswer(call.account, call.entry)) throw new FoedusError(UNREAD);
+        call.handled = true;
         const result = handler(request, call);
         if (result instanceof Promise) result.then(respond, (error: unknown) => this.#refuse(error));
         else respond(result);
@@ -237,6 +239,7 @@ export class DirectCall {
       // On a shutdown the handler may still say goodbye; otherwise nobody listens any more.
       if (error.failure.reason !== "SHUTTING_DOWN") out.close();
     });
+    call.handled = true;
     try {
       (this.#route.handler as ServerStreamHandler)(request, out, call).then(() => end(undefined), fail);
     } catch (error) {
@@ -297,6 +300,7 @@ export class DirectCall {
     const details = status?.details ?? "cancelled";
     if (!call.answered) call.abort(abortFailure(code, details));
     for (const interceptor of this.#guard.interceptors) interceptor.close?.(call, { code, reason: grpc.status[code] ?? "", details });
+    tellRefused(call, { code, details });
     this.#guard.over(call);
   }
 

@@ -11,6 +11,7 @@ import type { Intake } from "../connections/intake.ts";
 import type { Interceptor } from "../interceptors/interceptor.ts";
 import { type BugReporter, errorToStatus, failureToStatus, type Status } from "../status.ts";
 import type { Outcome, ServerCall } from "./call-context.ts";
+import { tellRefused } from "./refused-call.ts";
 
 type Listener = Parameters<grpc.ServerInterceptingCallInterface["start"]>[0];
 type PartialStatus = Parameters<grpc.ServerInterceptingCallInterface["sendStatus"]>[0];
@@ -232,6 +233,7 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
     const outcome: Outcome = { code, reason: grpc.status[code] ?? "", details: status?.details ?? "cancelled" };
     if (failure !== undefined) call.abort(failure);
     for (const interceptor of this.#guard.interceptors) interceptor.close?.(call, outcome);
+    tellRefused(call, outcome);
     this.#guard.over(call);
   }
 

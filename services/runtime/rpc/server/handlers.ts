@@ -55,6 +55,7 @@ function unary(handler: UnaryHandler, env: HandlerEnv): grpc.handleUnaryCall<Mes
     const call = env.callOf(surface.metadata);
     const work = (): Promise<Message> | Message => {
       if (!mayAnswer(call.account, call.entry)) throw new FoedusError(UNREAD);
+      call.handled = true;
       return handler(surface.request, call);
     };
     const begin = (): void => {
@@ -85,6 +86,7 @@ function clientStream(handler: ClientStreamHandler, env: HandlerEnv): grpc.handl
     surface.sendMetadata(new grpc.Metadata());
     const requests = requestsOf(call, surface);
     surface.on("error", () => undefined);
+    call.handled = true;
     call.onAbort((error) => requests.finish(error));
     answer(env, call, () => handler(requests, call), callback);
   };
@@ -132,6 +134,7 @@ function runStream(
     if (error.failure.reason !== "SHUTTING_DOWN") out.close();
   });
   try {
+    call.handled = true;
     work(out).then(() => end(undefined), fail);
   } catch (error) {
     fail(error);

@@ -195,6 +195,7 @@ class Server implements RpcServer {
   /** index reads every access rule; a method without one stops the start. */
   #index(bindings: readonly ServiceBinding[]): DescMethod[] {
     const methods = bindings.flatMap(({ service }) => service.methods);
+    const told = new Map(bindings.flatMap(({ service, refused }) => service.methods.map((m) => [m, refused?.[m.localName]] as const)));
     const raw = new Set(
       bindings.flatMap(({ service, rawRequests }) => service.methods.filter((method) => rawRequests?.has(method.localName))),
     );
@@ -203,6 +204,7 @@ class Server implements RpcServer {
         method,
         rule: requireMethodRule(method),
         validated: !raw.has(method) && needsValidation(method),
+        refused: told.get(method),
       });
       warmUp(method);
     }

@@ -7,14 +7,18 @@
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.ts";
+import type { Outcome } from "../../command_forwarding/v1alpha1/command_pb.ts";
+import { file_foedus_command_forwarding_v1alpha1_command } from "../../command_forwarding/v1alpha1/command_pb.ts";
 import { file_foedus_common_v1_access } from "../../common/v1/access_pb.ts";
+import type { CommandAudit, CopyAuditRequestSchema, CopyAuditResponseSchema } from "./audit_pb.ts";
+import { file_foedus_telemetry_v1alpha1_audit } from "./audit_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file foedus/telemetry/v1alpha1/telemetry_service.proto.
  */
 export const file_foedus_telemetry_v1alpha1_telemetry_service: GenFile = /*@__PURE__*/
-  fileDesc("CjFmb2VkdXMvdGVsZW1ldHJ5L3YxYWxwaGExL3RlbGVtZXRyeV9zZXJ2aWNlLnByb3RvEhlmb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExIogDCgVFdmVudBIbCgNzZXEYASABKARCDrpICzIJGP////////8PEiAKB3dhbGxfbXMYAiABKANCD7pIDCIKEICAgICAgEAoABIyCgRraW5kGAMgASgOMiQuZm9lZHVzLnRlbGVtZXRyeS52MWFscGhhMS5FdmVudEtpbmQSNQoIc2V2ZXJpdHkYBCABKA4yIy5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLlNldmVyaXR5EhgKB3NlcnZpY2UYBSABKAlCB7pIBHICKD8SFQoEcGVlchgGIAEoCUIHukgEcgIoPxIVCgRub2RlGAcgASgJQge6SARyAih/EhYKBHRleHQYCCABKAlCCLpIBXIDKIAIEkYKBmZpZWxkcxgJIAMoCzIsLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuRXZlbnQuRmllbGRzRW50cnlCCLpIBZoBAhAgGi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi/AIKCkxpbmtSZXBvcnQSDAoEcGVlchgBIAEoCRIPCgdzZXJ2aWNlGAIgASgJEg0KBW1vdW50GAMgASgJEiEKCWZyYW1lc19pbhgEIAEoBEIOukgLMgkY/////////w8SIgoKZnJhbWVzX291dBgFIAEoBEIOukgLMgkY/////////w8SIAoIYnl0ZXNfaW4YBiABKARCDrpICzIJGP////////8PEiEKCWJ5dGVzX291dBgHIAEoBEIOukgLMgkY/////////w8SHQoFcmVhZHkYCCABKARCDrpICzIJGP////////8PEiQKDGJhY2twcmVzc3VyZRgJIAEoBEIOukgLMgkY/////////w8SHQoFZmF0YWwYCiABKARCDrpICzIJGP////////8PEg8KB3dhaXRpbmcYCyABKAgSEgoKbGFzdF9ldmVudBgMIAEoCRIrChFsYXN0X2ZyYW1lX2FnZV9tcxgNIAEoA0IQukgNIgsY/////////w8oACLiAQoTUmVwb3J0RXZlbnRzUmVxdWVzdBIaCgdzZXJ2aWNlGAEgASgJQgm6SAZyBBABGD8SOwoGZXZlbnRzGAIgAygLMiAuZm9lZHVzLnRlbGVtZXRyeS52MWFscGhhMS5FdmVudEIJukgGkgEDEOgHEj8KBWxpbmtzGAMgAygLMiUuZm9lZHVzLnRlbGVtZXRyeS52MWFscGhhMS5MaW5rUmVwb3J0Qgm6SAaSAQMQgCASHwoHZHJvcHBlZBgEIAEoBEIOukgLMgkY/////////w8SEAoIbm9fbGlua3MYBSABKAgiFgoUUmVwb3J0RXZlbnRzUmVzcG9uc2UitQEKC0V2ZW50RmlsdGVyEj0KBWtpbmRzGAEgAygOMiQuZm9lZHVzLnRlbGVtZXRyeS52MWFscGhhMS5FdmVudEtpbmRCCLpIBZIBAhBAEjkKDG1pbl9zZXZlcml0eRgCIAEoDjIjLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuU2V2ZXJpdHkSFQoEcGVlchgDIAEoCUIHukgEcgIoPxIVCgRub2RlGAQgASgJQge6SARyAih/IoIBChFMaXN0RXZlbnRzUmVxdWVzdBI2CgZmaWx0ZXIYASABKAsyJi5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLkV2ZW50RmlsdGVyEhEKCXBhZ2Vfc2l6ZRgCIAEoDRIiCgpiZWZvcmVfc2VxGAMgASgEQg66SAsyCRj/////////DyJvChJMaXN0RXZlbnRzUmVzcG9uc2USMAoGZXZlbnRzGAEgAygLMiAuZm9lZHVzLnRlbGVtZXRyeS52MWFscGhhMS5FdmVudBInCg9uZXh0X2JlZm9yZV9zZXEYAiABKARCDrpICzIJGP////////8PIm4KEldhdGNoRXZlbnRzUmVxdWVzdBI2CgZmaWx0ZXIYASABKAsyJi5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLkV2ZW50RmlsdGVyEiAKCGZyb21fc2VxGAIgASgEQg66SAsyCRj/////////DyKJAQoTV2F0Y2hFdmVudHNSZXNwb25zZRIwCgZldmVudHMYASADKAsyIC5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLkV2ZW50Eh4KBm1pc3NlZBgCIAEoBEIOukgLMgkY/////////w8SIAoIbmV4dF9zZXEYAyABKARCDrpICzIJGP////////8PIhkKF0xpc3RMaW5rQ291bnRlcnNSZXF1ZXN0IlAKGExpc3RMaW5rQ291bnRlcnNSZXNwb25zZRI0CgVsaW5rcxgBIAMoCzIlLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuTGlua1JlcG9ydCp1CghTZXZlcml0eRIYChRTRVZFUklUWV9VTlNQRUNJRklFRBAAEhIKDlNFVkVSSVRZX0RFQlVHEAESEQoNU0VWRVJJVFlfSU5GTxACEhQKEFNFVkVSSVRZX1dBUk5JTkcQAxISCg5TRVZFUklUWV9FUlJPUhAEKsADCglFdmVudEtpbmQSGgoWRVZFTlRfS0lORF9VTlNQRUNJRklFRBAAEhkKFUVWRU5UX0tJTkRfTElOS19TVEFURRABEhwKGEVWRU5UX0tJTkRfVFJVU1RfREVDSURFRBACEh0KGUVWRU5UX0tJTkRfQUNDRVNTX1JFRlVTRUQQAxIWChJFVkVOVF9LSU5EX1NFU1NJT04QBBITCg9FVkVOVF9LSU5EX0ZFRUQQBRITCg9FVkVOVF9LSU5EX05PREUQBhIWChJFVkVOVF9LSU5EX0NPTU1BTkQQBxIXChNFVkVOVF9LSU5EX0VYRUNVVE9SEAgSFAoQRVZFTlRfS0lORF9TVE9SRRAJEhUKEUVWRU5UX0tJTkRfTU9EVUxFEAoSGQoVRVZFTlRfS0lORF9DUkVERU5USUFMEAsSFAoQRVZFTlRfS0lORF9MSU1JVBAMEhQKEEVWRU5UX0tJTkRfQ0xPQ0sQDRIdChlFVkVOVF9LSU5EX0VWRU5UU19EUk9QUEVEEA4SHAoYRVZFTlRfS0lORF9DT05GSUdVUkFUSU9OEA8SGwoXRVZFTlRfS0lORF9DT09SRElOQVRJT04QEDKVBAoQVGVsZW1ldHJ5U2VydmljZRJ9CgxSZXBvcnRFdmVudHMSLi5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLlJlcG9ydEV2ZW50c1JlcXVlc3QaLy5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLlJlcG9ydEV2ZW50c1Jlc3BvbnNlIgyQAgKS2xgFCgEFGAESdgoKTGlzdEV2ZW50cxIsLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuTGlzdEV2ZW50c1JlcXVlc3QaLS5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLkxpc3RFdmVudHNSZXNwb25zZSILkAIBktsYBAoCBAUSfQoLV2F0Y2hFdmVudHMSLS5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLldhdGNoRXZlbnRzUmVxdWVzdBouLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuV2F0Y2hFdmVudHNSZXNwb25zZSINkAIBktsYBgoCBAUgATABEooBChBMaXN0TGlua0NvdW50ZXJzEjIuZm9lZHVzLnRlbGVtZXRyeS52MWFscGhhMS5MaXN0TGlua0NvdW50ZXJzUmVxdWVzdBozLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuTGlzdExpbmtDb3VudGVyc1Jlc3BvbnNlIg2QAgGS2xgGCgIEBRgBYgZwcm90bzM", [file_buf_validate_validate, file_foedus_common_v1_access]);
+  fileDesc("CjFmb2VkdXMvdGVsZW1ldHJ5L3YxYWxwaGExL3RlbGVtZXRyeV9zZXJ2aWNlLnByb3RvEhlmb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExIsIDCgVFdmVudBIbCgNzZXEYASABKARCDrpICzIJGP////////8PEiAKB3dhbGxfbXMYAiABKANCD7pIDCIKEICAgICAgEAoABIyCgRraW5kGAMgASgOMiQuZm9lZHVzLnRlbGVtZXRyeS52MWFscGhhMS5FdmVudEtpbmQSNQoIc2V2ZXJpdHkYBCABKA4yIy5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLlNldmVyaXR5EhgKB3NlcnZpY2UYBSABKAlCB7pIBHICKD8SFQoEcGVlchgGIAEoCUIHukgEcgIoPxIVCgRub2RlGAcgASgJQge6SARyAih/EhYKBHRleHQYCCABKAlCCLpIBXIDKIAIEkYKBmZpZWxkcxgJIAMoCzIsLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuRXZlbnQuRmllbGRzRW50cnlCCLpIBZoBAhAgEjgKB2NvbW1hbmQYCiABKAsyJy5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLkNvbW1hbmRBdWRpdBotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIvwCCgpMaW5rUmVwb3J0EgwKBHBlZXIYASABKAkSDwoHc2VydmljZRgCIAEoCRINCgVtb3VudBgDIAEoCRIhCglmcmFtZXNfaW4YBCABKARCDrpICzIJGP////////8PEiIKCmZyYW1lc19vdXQYBSABKARCDrpICzIJGP////////8PEiAKCGJ5dGVzX2luGAYgASgEQg66SAsyCRj/////////DxIhCglieXRlc19vdXQYByABKARCDrpICzIJGP////////8PEh0KBXJlYWR5GAggASgEQg66SAsyCRj/////////DxIkCgxiYWNrcHJlc3N1cmUYCSABKARCDrpICzIJGP////////8PEh0KBWZhdGFsGAogASgEQg66SAsyCRj/////////DxIPCgd3YWl0aW5nGAsgASgIEhIKCmxhc3RfZXZlbnQYDCABKAkSKwoRbGFzdF9mcmFtZV9hZ2VfbXMYDSABKANCELpIDSILGP////////8PKAAi4gEKE1JlcG9ydEV2ZW50c1JlcXVlc3QSGgoHc2VydmljZRgBIAEoCUIJukgGcgQQARg/EjsKBmV2ZW50cxgCIAMoCzIgLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuRXZlbnRCCbpIBpIBAxDoBxI/CgVsaW5rcxgDIAMoCzIlLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuTGlua1JlcG9ydEIJukgGkgEDEIAgEh8KB2Ryb3BwZWQYBCABKARCDrpICzIJGP////////8PEhAKCG5vX2xpbmtzGAUgASgIIhYKFFJlcG9ydEV2ZW50c1Jlc3BvbnNlIvkCCgtFdmVudEZpbHRlchI9CgVraW5kcxgBIAMoDjIkLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuRXZlbnRLaW5kQgi6SAWSAQIQQBI5CgxtaW5fc2V2ZXJpdHkYAiABKA4yIy5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLlNldmVyaXR5EhUKBHBlZXIYAyABKAlCB7pIBHICKD8SFQoEbm9kZRgEIAEoCUIHukgEcgIofxIYCgZjYWxsZXIYBSABKAlCCLpIBXIDKP8BEkcKCG91dGNvbWVzGAYgAygOMisuZm9lZHVzLmNvbW1hbmRfZm9yd2FyZGluZy52MWFscGhhMS5PdXRjb21lQgi6SAWSAQIQCBIhCghzaW5jZV9tcxgHIAEoA0IPukgMIgoQgICAgICAQCgAEiEKCHVudGlsX21zGAggASgDQg+6SAwiChCAgICAgIBAKAASGQoHY29tbWFuZBgJIAEoCUIIukgFcgMo/wEiggEKEUxpc3RFdmVudHNSZXF1ZXN0EjYKBmZpbHRlchgBIAEoCzImLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuRXZlbnRGaWx0ZXISEQoJcGFnZV9zaXplGAIgASgNEiIKCmJlZm9yZV9zZXEYAyABKARCDrpICzIJGP////////8PIm8KEkxpc3RFdmVudHNSZXNwb25zZRIwCgZldmVudHMYASADKAsyIC5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLkV2ZW50EicKD25leHRfYmVmb3JlX3NlcRgCIAEoBEIOukgLMgkY/////////w8ibgoSV2F0Y2hFdmVudHNSZXF1ZXN0EjYKBmZpbHRlchgBIAEoCzImLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuRXZlbnRGaWx0ZXISIAoIZnJvbV9zZXEYAiABKARCDrpICzIJGP////////8PIokBChNXYXRjaEV2ZW50c1Jlc3BvbnNlEjAKBmV2ZW50cxgBIAMoCzIgLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuRXZlbnQSHgoGbWlzc2VkGAIgASgEQg66SAsyCRj/////////DxIgCghuZXh0X3NlcRgDIAEoBEIOukgLMgkY/////////w8iGQoXTGlzdExpbmtDb3VudGVyc1JlcXVlc3QiUAoYTGlzdExpbmtDb3VudGVyc1Jlc3BvbnNlEjQKBWxpbmtzGAEgAygLMiUuZm9lZHVzLnRlbGVtZXRyeS52MWFscGhhMS5MaW5rUmVwb3J0KnUKCFNldmVyaXR5EhgKFFNFVkVSSVRZX1VOU1BFQ0lGSUVEEAASEgoOU0VWRVJJVFlfREVCVUcQARIRCg1TRVZFUklUWV9JTkZPEAISFAoQU0VWRVJJVFlfV0FSTklORxADEhIKDlNFVkVSSVRZX0VSUk9SEAQqwAMKCUV2ZW50S2luZBIaChZFVkVOVF9LSU5EX1VOU1BFQ0lGSUVEEAASGQoVRVZFTlRfS0lORF9MSU5LX1NUQVRFEAESHAoYRVZFTlRfS0lORF9UUlVTVF9ERUNJREVEEAISHQoZRVZFTlRfS0lORF9BQ0NFU1NfUkVGVVNFRBADEhYKEkVWRU5UX0tJTkRfU0VTU0lPThAEEhMKD0VWRU5UX0tJTkRfRkVFRBAFEhMKD0VWRU5UX0tJTkRfTk9ERRAGEhYKEkVWRU5UX0tJTkRfQ09NTUFORBAHEhcKE0VWRU5UX0tJTkRfRVhFQ1VUT1IQCBIUChBFVkVOVF9LSU5EX1NUT1JFEAkSFQoRRVZFTlRfS0lORF9NT0RVTEUQChIZChVFVkVOVF9LSU5EX0NSRURFTlRJQUwQCxIUChBFVkVOVF9LSU5EX0xJTUlUEAwSFAoQRVZFTlRfS0lORF9DTE9DSxANEh0KGUVWRU5UX0tJTkRfRVZFTlRTX0RST1BQRUQQDhIcChhFVkVOVF9LSU5EX0NPTkZJR1VSQVRJT04QDxIbChdFVkVOVF9LSU5EX0NPT1JESU5BVElPThAQMosFChBUZWxlbWV0cnlTZXJ2aWNlEn0KDFJlcG9ydEV2ZW50cxIuLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuUmVwb3J0RXZlbnRzUmVxdWVzdBovLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuUmVwb3J0RXZlbnRzUmVzcG9uc2UiDJACApLbGAUKAQUYARJ0CglDb3B5QXVkaXQSKy5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLkNvcHlBdWRpdFJlcXVlc3QaLC5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLkNvcHlBdWRpdFJlc3BvbnNlIgyQAgKS2xgFCgEFGAESdgoKTGlzdEV2ZW50cxIsLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuTGlzdEV2ZW50c1JlcXVlc3QaLS5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLkxpc3RFdmVudHNSZXNwb25zZSILkAIBktsYBAoCBAUSfQoLV2F0Y2hFdmVudHMSLS5mb2VkdXMudGVsZW1ldHJ5LnYxYWxwaGExLldhdGNoRXZlbnRzUmVxdWVzdBouLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuV2F0Y2hFdmVudHNSZXNwb25zZSINkAIBktsYBgoCBAUgATABEooBChBMaXN0TGlua0NvdW50ZXJzEjIuZm9lZHVzLnRlbGVtZXRyeS52MWFscGhhMS5MaXN0TGlua0NvdW50ZXJzUmVxdWVzdBozLmZvZWR1cy50ZWxlbWV0cnkudjFhbHBoYTEuTGlzdExpbmtDb3VudGVyc1Jlc3BvbnNlIg2QAgGS2xgGCgIEBRgBYgZwcm90bzM", [file_buf_validate_validate, file_foedus_command_forwarding_v1alpha1_command, file_foedus_common_v1_access, file_foedus_telemetry_v1alpha1_audit]);
 
 /**
  * Event is one thing that happened.
@@ -84,6 +88,13 @@ export type Event = Message<"foedus.telemetry.v1alpha1.Event"> & {
    * @generated from field: map<string, string> fields = 9;
    */
   fields: { [key: string]: string };
+
+  /**
+   * Who did what, of an event that is the audit of a command. Not in reports.
+   *
+   * @generated from field: foedus.telemetry.v1alpha1.CommandAudit command = 10;
+   */
+  command?: CommandAudit | undefined;
 };
 
 /**
@@ -295,6 +306,41 @@ export type EventFilter = Message<"foedus.telemetry.v1alpha1.EventFilter"> & {
    * @generated from field: string node = 4;
    */
   node: string;
+
+  /**
+   * Who sent the command: all of CommandAudit.caller, or its end after a slash ("operator/admin", "admin"); the hub, for one of a peer's.
+   *
+   * @generated from field: string caller = 5;
+   */
+  caller: string;
+
+  /**
+   * Outcomes of commands; empty means any.
+   *
+   * @generated from field: repeated foedus.command_forwarding.v1alpha1.Outcome outcomes = 6;
+   */
+  outcomes: Outcome[];
+
+  /**
+   * Not before, Unix ms; 0 means any time.
+   *
+   * @generated from field: int64 since_ms = 7;
+   */
+  sinceMs: bigint;
+
+  /**
+   * Before, Unix ms; 0 means any time.
+   *
+   * @generated from field: int64 until_ms = 8;
+   */
+  untilMs: bigint;
+
+  /**
+   * Name of a command ("hub/epoch/number"), or its idempotency key.
+   *
+   * @generated from field: string command = 9;
+   */
+  command: string;
 };
 
 /**
@@ -346,7 +392,7 @@ export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE_
  */
 export type ListEventsResponse = Message<"foedus.telemetry.v1alpha1.ListEventsResponse"> & {
   /**
-   * Events, newest first.
+   * Events, newest first. A page that took long to find may have fewer than asked for, or none, and others follow.
    *
    * @generated from field: repeated foedus.telemetry.v1alpha1.Event events = 1;
    */
@@ -676,6 +722,16 @@ export const TelemetryService: GenService<{
     methodKind: "unary";
     input: typeof ReportEventsRequestSchema;
     output: typeof ReportEventsResponseSchema;
+  },
+  /**
+   * CopyAudit takes records of the audit of commands from this hub's command journal, each once.
+   *
+   * @generated from rpc foedus.telemetry.v1alpha1.TelemetryService.CopyAudit
+   */
+  copyAudit: {
+    methodKind: "unary";
+    input: typeof CopyAuditRequestSchema;
+    output: typeof CopyAuditResponseSchema;
   },
   /**
    * ListEvents lists events, newest first, in pages.
