@@ -473,7 +473,9 @@ describe("the configuration while the hub runs", () => {
   const minimal = { hub_id: "home", tls: { ca: "ca.pem", cert: "c.pem", key: "k.pem" } };
 
   test("only what is followed is marked live; a bad edit changes nothing and is said; what waits for a restart is said", async () => {
-    const live = describeConfig(hubConfig).flatMap(({ path, applies }) => (applies === "live" ? [path.replace(/\.\*\..*/, ".*").replace(/^(adapters\.\w+)\..*/, "$1")] : []));
+    const live = describeConfig(hubConfig).flatMap(({ path, applies }) =>
+      applies === "live" ? [path.replace(/\.\*\..*/, ".*").replace(/^(adapters\.\w+)\..*/, "$1")] : [],
+    );
     expect([...new Set(live)]).toEqual([
       "seeds",
       "log.level",
