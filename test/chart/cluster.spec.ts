@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { get } from "node:https";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { SERVICES } from "../../services/hub/index.ts";
 import { type ApiAnswer, Cluster } from "../support/cluster.ts";
 import { until } from "../support/federation.ts";
 import { anyMissing, tool } from "../support/tools.ts";
@@ -36,7 +37,7 @@ describe.skipIf(anyMissing(etcd, apiserver) || !existsSync(SCHEMAS))("the chart 
         expect(installed, installed.err).toMatchObject({ code: 0 });
         // The server warns of workloads that the standard would refuse, and Helm repeats it.
         expect(installed.err).not.toMatch(/would violate|warning/i);
-        expect(await release.names("apps/v1", "statefulsets")).toHaveLength(4);
+        expect(await release.names("apps/v1", "statefulsets")).toHaveLength(SERVICES.length);
 
         const ca = await release.secret("example-foedus-ca");
         const leaf = await release.secret("example-foedus-registry-sync-tls");
@@ -183,7 +184,7 @@ describe.skipIf(anyMissing(etcd, apiserver) || !existsSync(SCHEMAS))("the chart 
     const ended = ({ process: child }: Pod): boolean => child.exitCode !== null || child.signalCode !== null;
 
     test("D-6 passes its startup, readiness and liveness probes", { timeout: MINUTE_MS }, async () => {
-      expect(pods).toHaveLength(example === "split" ? 4 : 1);
+      expect(pods).toHaveLength(example === "split" ? SERVICES.length : 1);
       for (const pod of pods)
         for (const probe of ["startupProbe", "readinessProbe", "livenessProbe"]) {
           const { path, port } = pod.container[probe].httpGet as { path: string; port: string };

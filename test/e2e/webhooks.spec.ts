@@ -82,6 +82,7 @@ describe("webhooks of a running hub", () => {
     expect([receiver.forged, new Set(here.map(({ id }) => id)).size]).toEqual([0, 451]);
     expect(here[0]).toMatchObject({ type: "foedus.node", hub: "home", data: { kind: "EVENT_KIND_NODE", severity: "SEVERITY_INFO" } });
     expect(await metric(home, "foedus_webhook_tries_total", { webhook: "all", outcome: "taken" })).toBe(451);
+    await until("the position being written", () => existsSync(join(home.dir, "data/webhooks.json")));
     const said = home.log("hub") + (await home.ops("/statusz")) + readFileSync(join(home.dir, "data/webhooks.json"), "utf8");
     for (const secret of [WORD, SECRET.toString("base64"), "T0KEN-9f3a77"]) expect(said).not.toContain(secret);
     const shown = await home.clients().hub.getConfig({ $typeName: "foedus.hub.v1alpha1.GetConfigRequest" });
@@ -137,7 +138,8 @@ describe("webhooks of a running hub", () => {
     await posted(first);
     const { port } = receiver;
     await receiver.close();
-    const lost = await report(1_500);
+    // As many as no stream has room for.
+    const lost = await report(20_000);
     receiver = await startReceiver(receiverCa.service(), SECRET, port);
     await posted(lost);
     const missed = receiver.taken.filter(({ type }) => type === "foedus.events_missed");

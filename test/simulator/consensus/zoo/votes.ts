@@ -154,7 +154,7 @@ export const VOTES: readonly Mutant[] = [
   {
     row: "12",
     what: "who was removed comes back with a higher term and is voted for",
-    seed: 1,
+    seed: 12,
     by: "stability",
     faults: ["members", "partition", "crash"],
     options: { operatorMs: 300 },
