@@ -11,6 +11,9 @@ import { until } from "../support/until.ts";
 
 const MOSQUITTO = tool("mosquitto");
 
+/** NO_BROKER: mosquitto is not on this machine, and tests that need one are skipped. */
+export const NO_BROKER = MOSQUITTO.reason !== undefined;
+
 /** MosquittoOptions are further lines of its configuration. */
 export interface MosquittoOptions {
   readonly lines?: readonly string[];

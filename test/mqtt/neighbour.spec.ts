@@ -11,7 +11,7 @@ import { writePki } from "../../certs/issue.ts";
 import { Hub, VALUE_TYPE } from "../../clients/typescript/index.ts";
 import { metric } from "../support/acts.ts";
 import { Federation, until } from "../support/federation.ts";
-import { Mosquitto } from "./mosquitto.ts";
+import { Mosquitto, NO_BROKER } from "./mosquitto.ts";
 
 interface Component {
   readonly platform: string;
@@ -86,7 +86,7 @@ const config = (): { readonly topic: string; readonly components: Readonly<Recor
     : { topic: found[0], ...(JSON.parse(found[1]) as { components: Readonly<Record<string, Component>> }) };
 };
 
-test("the neighbour's lamp is a device of the app, with its state, and follows when it is switched there", async () => {
+test.skipIf(NO_BROKER)("the neighbour's lamp is a device of the app, with its state, and follows when it is switched there", async () => {
   const updater = neighbour.updater({
     nodes: [
       {
@@ -127,7 +127,7 @@ test("the neighbour's lamp is a device of the app, with its state, and follows w
   expect(ran).toEqual(["home state ON"]);
 });
 
-test("what the app may not ask is not run: retained commands, values that are none, and what only reports", async () => {
+test.skipIf(NO_BROKER)("what the app may not ask is not run: retained commands, values that are none, and what only reports", async () => {
   const { components } = config()!;
   const state = components["state"]!.command_topic!;
   const before = await metric(federation.hub("home"), "foedus_adapter_messages_total", { what: "refused" });
@@ -141,7 +141,7 @@ test("what the app may not ask is not run: retained commands, values that are no
   expect(ran).toEqual(["home state ON"]);
 });
 
-test("nothing comes back as a device of this hub, also when the adapter starts anew", async () => {
+test.skipIf(NO_BROKER)("nothing comes back as a device of this hub, also when the adapter starts anew", async () => {
   const hub = federation.hub("home");
   const clients = hub.clients();
   const own = async () =>
@@ -154,7 +154,7 @@ test("nothing comes back as a device of this hub, also when the adapter starts a
   expect(await own()).toBe(0);
 });
 
-test("what the neighbour shares no longer is gone from the broker, with all that was retained of it", async () => {
+test.skipIf(NO_BROKER)("what the neighbour shares no longer is gone from the broker, with all that was retained of it", async () => {
   const topics = () => [...retained.keys()].filter((topic) => topic.includes("porch") && !topic.endsWith("/set"));
   expect(topics().length).toBeGreaterThan(3);
   await neighbour.deregister("porch");
